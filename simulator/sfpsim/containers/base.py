@@ -1,0 +1,203 @@
+"""The law of containers, the sizes they report and the base class they share.
+
+Law: for any array `x` of a dtype the container applies to, any bit pattern, any length,
+
+    decode(encode(x)) == quantize(x)          bit for bit, dtype and shape included
+    8 * len(encode(x)) == measure(x).total_bits
+
+and a lossless container has ``quantize(x) == x``. Two containers may share a name only if
+they write the same bytes for every input.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfpsim.formats import FloatFormat, format_of
+
+Array = NDArray[Any]
+BLOCK_VALUES = 16_384
+STREAM_ALIGNMENT_BYTES = 64
+INDEX_ENTRY_BITS = 64
+ROW_VALUES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Bits of a stored tensor by what they are for; `raw_bits` is its source type's."""
+
+    values: int = 0
+    raw_bits: int = 0
+    sign_bits: int = 0
+    exponent_bits: int = 0
+    mantissa_bits: int = 0
+    metadata_bits: int = 0
+    padding_bits: int = 0
+    index_bits: int = 0
+    raw_blocks: int = 0
+    nan_lost: int = 0
+
+    @property
+    def total_bits(self) -> int:
+        """All bits that lie in memory."""
+        return (
+            self.sign_bits
+            + self.exponent_bits
+            + self.mantissa_bits
+            + self.metadata_bits
+            + self.padding_bits
+            + self.index_bits
+        )
+
+    @property
+    def ratio(self) -> float | None:
+        """raw_bits / total_bits; None for an empty tensor."""
+        return self.raw_bits / self.total_bits if self.total_bits else None
+
+    def __add__(self, other: Sizes) -> Sizes:
+        """Field-wise sum."""
+        return Sizes(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Sizes)}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockSizes:
+    """Sizes of each block of a tensor; every array is int64 of one entry a block.
+
+    `payload_bytes` and `metadata_bytes` are the streams' lengths with padding (a raw block
+    has no metadata); `raw` is bool.
+    """
+
+    values: NDArray[np.int64]
+    sign_bits: NDArray[np.int64]
+    exponent_bits: NDArray[np.int64]
+    mantissa_bits: NDArray[np.int64]
+    metadata_bits: NDArray[np.int64]
+    padding_bits: NDArray[np.int64]
+    payload_bytes: NDArray[np.int64]
+    metadata_bytes: NDArray[np.int64]
+    raw: NDArray[np.bool_]
+    index_bits_per_block: int = INDEX_ENTRY_BITS
+    nan_lost: int = 0
+
+    def total(self, raw_bits: int) -> Sizes:
+        """Sum over blocks; `raw_bits` is the tensor's size in its source type."""
+        return Sizes(
+            values=int(self.values.sum()),
+            raw_bits=raw_bits,
+            sign_bits=int(self.sign_bits.sum()),
+            exponent_bits=int(self.exponent_bits.sum()),
+            mantissa_bits=int(self.mantissa_bits.sum()),
+            metadata_bits=int(self.metadata_bits.sum()),
+            padding_bits=int(self.padding_bits.sum()),
+            index_bits=len(self.values) * self.index_bits_per_block,
+            raw_blocks=int(self.raw.sum()),
+            nan_lost=self.nan_lost,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Widths of each row of 8 values, what the hardware's cycle counts come from.
+
+    `payload_bits`: uint16, payload bits of the whole row (all lanes); `metadata_bits`:
+    uint8. Rows restart at each block. Raw blocks are not applied here.
+    """
+
+    payload_bits: NDArray[np.uint16]
+    metadata_bits: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecTiming:
+    """What hardware/ runs: one row of `values_per_cycle` a cycle and unit after `latency`.
+
+    `passes` is how often a value goes through the encoder (2 where something of the whole
+    tensor must be known first and is not); a container with `bypass` has no codec at all.
+    """
+
+    values_per_cycle: int = 8
+    encode_latency_cycles: int = 4
+    decode_latency_cycles: int = 4
+    passes: int = 1
+    bypass: bool = False
+    source: str = "a choice: one row a cycle, four pipeline stages"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A stored tensor: its three streams and what is kept with the tensor.
+
+    ``len()`` is the bytes that lie in memory (payload, metadata, index).
+    """
+
+    payload: bytes
+    metadata: bytes
+    index: bytes
+    shape: tuple[int, ...]
+    dtype: str
+    signed: bool
+
+    def __len__(self) -> int:
+        """Bytes of payload, metadata and index."""
+        return len(self.payload) + len(self.metadata) + len(self.index)
+
+
+class Container(abc.ABC):
+    """A form in which a tensor lies in off-chip memory; see the module's law.
+
+    Subclasses are frozen parameter objects. `signed` says whether a value of the *whole*
+    tensor has its sign bit set; None means: look at `x`.
+    """
+
+    family: ClassVar[str]
+    source: ClassVar[str]
+    summary: ClassVar[str]
+    needs: ClassVar[Literal["none", "block", "tensor"]] = "none"
+    timing: ClassVar[CodecTiming] = CodecTiming()
+
+    @property
+    @abc.abstractmethod
+    def spec(self) -> str:
+        """The text that `parse_container` turns into this container again."""
+
+    @abc.abstractmethod
+    def lossless_for(self, fmt: FloatFormat) -> bool:
+        """Whether ``quantize`` is the identity on every value of `fmt`."""
+
+    @abc.abstractmethod
+    def measure_blocks(self, x: Array, *, signed: bool | None = None) -> BlockSizes:
+        """Count the sizes of every block without writing a stream (the fast path)."""
+
+    @abc.abstractmethod
+    def quantize(self, x: Array) -> Array:
+        """Return what `x` becomes when stored and read back; same dtype and shape."""
+
+    @abc.abstractmethod
+    def encode(self, x: Array, *, signed: bool | None = None) -> Encoded:
+        """Write `x`, C order, as payload, metadata and index."""
+
+    @abc.abstractmethod
+    def decode(self, stored: Encoded) -> Array:
+        """Read back what `encode` wrote; same dtype and shape as the source."""
+
+    def measure(self, x: Array, *, signed: bool | None = None) -> Sizes:
+        """Count the sizes of `x` as stored; allocates no stream."""
+        return self.measure_blocks(x, signed=signed).total(x.size * format_of(x.dtype).bits)
+
+    def rows(self, x: Array, *, signed: bool | None = None) -> Rows:
+        """Row widths for the hardware; by default each block's bits spread evenly."""
+        blocks = self.measure_blocks(x, signed=signed)
+        rows = -(-blocks.values // ROW_VALUES)
+        field_bits = blocks.sign_bits + blocks.exponent_bits + blocks.mantissa_bits
+        payload = np.repeat(-(-field_bits // np.maximum(rows, 1)), rows)
+        metadata = np.repeat(-(-blocks.metadata_bits // np.maximum(rows, 1)), rows)
+        return Rows(
+            payload_bits=payload.astype(np.uint16), metadata_bits=metadata.astype(np.uint8)
+        )
