@@ -1,0 +1,1 @@
+"""What a tensor looks like off chip: measure, quantize, encode and decode."""

@@ -198,6 +198,4 @@ class Container(abc.ABC):
         field_bits = blocks.sign_bits + blocks.exponent_bits + blocks.mantissa_bits
         payload = np.repeat(-(-field_bits // np.maximum(rows, 1)), rows)
         metadata = np.repeat(-(-blocks.metadata_bits // np.maximum(rows, 1)), rows)
-        return Rows(
-            payload_bits=payload.astype(np.uint16), metadata_bits=metadata.astype(np.uint8)
-        )
+        return Rows(payload_bits=payload.astype(np.uint16), metadata_bits=metadata.astype(np.uint8))

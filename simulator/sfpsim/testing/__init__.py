@@ -1,0 +1,1 @@
+"""Public helpers for tests: contract suite, strategies, validation."""

@@ -1,0 +1,464 @@
+"""What Gecko and SFP share: rows of 8 values in 8 lanes, three streams, blocks and index.
+
+The layout in memory and the 64-bit index entry are described in docs/containers.md.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from math import prod
+from typing import ClassVar, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfpsim.containers import kernels
+from sfpsim.containers.base import (
+    BLOCK_VALUES,
+    ROW_VALUES,
+    STREAM_ALIGNMENT_BYTES,
+    Array,
+    BlockSizes,
+    Container,
+    Encoded,
+    Rows,
+)
+from sfpsim.containers.kernels import DELTA, FIXED, Layout, Limits
+from sfpsim.errors import InputError
+from sfpsim.formats import FORMATS, FloatFormat, format_of, words_of
+
+GROUP_ROWS = 8
+BLOCK_ROWS = BLOCK_VALUES // ROW_VALUES
+BEAT_BYTES = 32
+START_BITS, SLOT_BITS, PAYLOAD_BITS, METADATA_BITS = 29, 19, 11, 4
+MAX_BLOCKS = 1 << SLOT_BITS
+MOST_METADATA_BYTES = 3 * BLOCK_ROWS // 8
+Int64s = NDArray[np.int64]
+Length = TypeVar("Length", int, Int64s)
+
+
+def block_values(values: int) -> Int64s:
+    """Return the number of values of each block of a tensor of `values` values, int64."""
+    blocks = -(-values // BLOCK_VALUES)
+    counts = np.full(blocks, BLOCK_VALUES, np.int64)
+    if blocks:
+        counts[-1] = values - (blocks - 1) * BLOCK_VALUES
+    return counts
+
+
+def aligned(lengths: Length) -> Length:
+    """Return lengths in bytes, filled up to the stream alignment of 64 bytes."""
+    return -(-lengths // STREAM_ALIGNMENT_BYTES) * STREAM_ALIGNMENT_BYTES
+
+
+def format_named(dtype: str) -> FloatFormat:
+    """Return the format whose dtype is called `dtype`.
+
+    Raises
+    ------
+    InputError
+        If no supported format is stored as `dtype`.
+    """
+    for fmt in FORMATS.values():
+        if fmt.dtype.name == dtype:
+            return fmt
+    allowed = ", ".join(fmt.dtype.name for fmt in FORMATS.values())
+    raise InputError(f"dtype {dtype!r} is not supported here: allowed are {allowed}")
+
+
+def pack_index(blocks: BlockSizes) -> bytes:
+    """Write one little-endian 64-bit entry a block.
+
+    From bit 0: payload start (29 bits, 64-byte units), metadata slot (19 bits, blocks with
+    metadata before this one), payload length (11 bits, 64-byte units), metadata length (4
+    bits, 64-byte units), raw flag (1 bit).
+
+    Raises
+    ------
+    InputError
+        If the tensor has more blocks than an entry can address.
+    """
+    if len(blocks.values) > MAX_BLOCKS:
+        raise InputError(
+            f"a tensor of {len(blocks.values)} blocks is too long for the index: "
+            f"at most {MAX_BLOCKS} blocks of {BLOCK_VALUES} values"
+        )
+    payload = blocks.payload_bytes // STREAM_ALIGNMENT_BYTES
+    metadata = blocks.metadata_bytes // STREAM_ALIGNMENT_BYTES
+    start = np.cumsum(payload) - payload
+    slot: Int64s = np.cumsum(metadata > 0) - (metadata > 0)
+    entry = start | slot << START_BITS | payload << (START_BITS + SLOT_BITS)
+    entry |= metadata << (START_BITS + SLOT_BITS + PAYLOAD_BITS)
+    unsigned = entry.astype(np.uint64) | (blocks.raw.astype(np.uint64) << np.uint64(63))
+    return unsigned.astype("<u8").tobytes()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extent:
+    """Where each block lies: byte lengths of its two streams, and whether it is raw."""
+
+    payload_bytes: Int64s
+    metadata_bytes: Int64s
+    raw: NDArray[np.bool_]
+
+
+def unpack_index(stored: Encoded, values: int) -> Extent:
+    """Read the index of `stored` and check it against its streams.
+
+    Raises
+    ------
+    InputError
+        If lengths or starts do not agree with each other.
+    """
+    blocks = -(-values // BLOCK_VALUES)
+    if len(stored.index) != blocks * 8:
+        raise InputError(
+            f"the index has {len(stored.index)} bytes, {values} values need {blocks * 8}"
+        )
+    entry = np.frombuffer(stored.index, "<u8")
+    low = (entry & np.uint64((1 << 63) - 1)).astype(np.int64)
+    payload = (low >> (START_BITS + SLOT_BITS)) & ((1 << PAYLOAD_BITS) - 1)
+    metadata = low >> (START_BITS + SLOT_BITS + PAYLOAD_BITS)
+    slot = (low >> START_BITS) & ((1 << SLOT_BITS) - 1)
+    starts_agree = np.array_equal(low & ((1 << START_BITS) - 1), np.cumsum(payload) - payload)
+    slots_agree = np.array_equal(slot, np.cumsum(metadata > 0) - (metadata > 0))
+    extent = Extent(
+        payload_bytes=payload * STREAM_ALIGNMENT_BYTES,
+        metadata_bytes=metadata * STREAM_ALIGNMENT_BYTES,
+        raw=(entry >> np.uint64(63)).astype(np.bool_),
+    )
+    lengths_agree = extent.payload_bytes.sum() == len(stored.payload)
+    lengths_agree &= extent.metadata_bytes.sum() == len(stored.metadata)
+    if not (starts_agree and slots_agree and lengths_agree):
+        raise InputError("the index does not agree with the lengths of the streams")
+    return extent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streams:
+    """Destinations of an encoder, uint8, written from their beginning."""
+
+    payload: NDArray[np.uint8]
+    metadata: NDArray[np.uint8]
+
+    @classmethod
+    def room_for(cls, x: Array) -> Streams:
+        """Return streams that hold any encoding of `x`."""
+        blocks = -(-x.size // BLOCK_VALUES)
+        plain = int(aligned(block_values(x.size) * x.dtype.itemsize).sum())
+        return cls(
+            payload=np.empty(plain, np.uint8),
+            metadata=np.empty(blocks * MOST_METADATA_BYTES, np.uint8),
+        )
+
+
+class LaneContainer(Container):
+    """A container of rows in lanes; a subclass gives the layout and the limiting.
+
+    ``needs`` is tensor: whether signs are stored is decided before the first block.
+    """
+
+    needs: ClassVar[Literal["none", "block", "tensor"]] = "tensor"
+
+    @abc.abstractmethod
+    def layout(self, fmt: FloatFormat) -> Layout:
+        """Return how a value of `fmt` is written."""
+
+    def limits(self, fmt: FloatFormat) -> Limits | None:
+        """Return the magnitudes between which values of `fmt` are brought, or None."""
+        return None
+
+    def lossless_for(self, fmt: FloatFormat) -> bool:
+        """Whether every mantissa bit is kept and no range limited."""
+        return self.layout(fmt).kept == fmt.mantissa_bits and self.limits(fmt) is None
+
+    def _quantized(self, x: Array) -> tuple[NDArray[np.unsignedinteger], int]:
+        fmt = format_of(x.dtype)
+        words = words_of(x)
+        if self.lossless_for(fmt):
+            return words, 0
+        out = np.empty_like(words)
+        limits = self.limits(fmt)
+        if limits is None:
+            return out, int(kernels.cut(words, self.layout(fmt), out))
+        return out, int(kernels.limit(words, self.layout(fmt), limits, out))
+
+    def quantize(self, x: Array) -> Array:
+        """Limit the range, then cut the mantissa; same dtype and shape as `x`."""
+        words, _ = self._quantized(x)
+        if self.lossless_for(format_of(x.dtype)):
+            words = words.copy()
+        return words.view(x.dtype).reshape(x.shape)
+
+    def _scan(self, x: Array) -> tuple[NDArray[np.uint8], Int64s, bool, int]:
+        """Return row widths, their block sums, whether a sign bit is set, NaNs lost."""
+        layout = self.layout(format_of(x.dtype))
+        fmt = format_of(x.dtype)
+        quiet = self.limits(fmt) is None and (layout.kept > 0 or self.lossless_for(fmt))
+        words, nan_lost = (words_of(x), 0) if quiet else self._quantized(x)
+        widths = np.zeros(-(-words.size // ROW_VALUES), np.uint8)
+        sums = np.zeros(-(-words.size // BLOCK_VALUES), np.int64)
+        if layout.code == FIXED:
+            seen = kernels.any_bits(words)
+        else:
+            seen = kernels.row_widths(words, layout, widths, sums)
+        return widths, sums, bool(seen >> (fmt.bits - 1)), nan_lost
+
+    def widths_of(self, x: Array, *, signed: bool | None = None) -> tuple[NDArray[np.uint8], bool]:
+        """Return the Gecko width of each row (uint8) and whether signs are stored."""
+        widths, _, seen, _ = self._scan(x)
+        return widths, _signed(signed, seen)
+
+    def blocks_from_widths(
+        self, sums: Int64s, values: Int64s, fmt: FloatFormat, *, signed: bool, nan_lost: int = 0
+    ) -> BlockSizes:
+        """Return the sizes of blocks from the sums of their row widths.
+
+        Parameters
+        ----------
+        sums, values
+            int64, one entry a block: sum of the Gecko widths of its rows; its values.
+        fmt
+            The source's format.
+        signed
+            Whether signs are stored.
+        nan_lost
+            NaNs that quantizing lost, kept with the result.
+        """
+        lay = self.layout(fmt)
+        rows = -(-values // ROW_VALUES)
+        coded = rows - (-(-rows // GROUP_ROWS) if lay.code == DELTA else 0)
+        lane = sums + coded + (rows - coded) * lay.exponent_bits
+        if lay.code == FIXED:
+            lane, coded = rows * lay.field_bits, np.zeros_like(rows)
+        rest = rows * (lay.kept + int(signed))
+        payload = aligned(-(-(lane + rest) // 32) * BEAT_BYTES)
+        metadata = aligned(-(-3 * coded // 8))
+        plain = aligned(values * fmt.bytes)
+        raw = payload + metadata >= plain
+        sign = np.where(raw, values, 8 * rows * int(signed))
+        exponent = np.where(raw, values * fmt.exponent_bits, 8 * lane)
+        mantissa = np.where(raw, values * fmt.mantissa_bits, 8 * rows * lay.kept)
+        widths = np.where(raw, 0, 3 * coded)
+        payload, metadata = np.where(raw, plain, payload), np.where(raw, 0, metadata)
+        used = sign + exponent + mantissa + widths
+        return BlockSizes(
+            values=values,
+            sign_bits=sign,
+            exponent_bits=exponent,
+            mantissa_bits=mantissa,
+            metadata_bits=widths,
+            padding_bits=8 * (payload + metadata) - used,
+            payload_bytes=payload,
+            metadata_bytes=metadata,
+            raw=raw,
+            nan_lost=nan_lost,
+        )
+
+    def measure_blocks(self, x: Array, *, signed: bool | None = None) -> BlockSizes:
+        """Count the sizes of every block; one pass over `x`.
+
+        Raises
+        ------
+        InputError
+            If `signed` is False and a value has its sign bit set, or if the dtype or the
+            lengths do not fit.
+        """
+        _, sums, seen, nan_lost = self._scan(x)
+        stored = _signed(signed, seen)
+        fmt = format_of(x.dtype)
+        return self.blocks_from_widths(
+            sums, block_values(x.size), fmt, signed=stored, nan_lost=nan_lost
+        )
+
+    def rows(self, x: Array, *, signed: bool | None = None) -> Rows:
+        """Return the width of every row: 8 lanes of L bits, 3 bits where a width is stored."""
+        widths, store_signs = self.widths_of(x, signed=signed)
+        return self.rows_from_widths(widths, format_of(x.dtype), signed=store_signs)
+
+    def rows_from_widths(
+        self, widths: NDArray[np.uint8], fmt: FloatFormat, *, signed: bool
+    ) -> Rows:
+        """Return the rows whose Gecko widths are `widths` (uint8, in memory order)."""
+        lay = self.layout(fmt)
+        lane = widths.astype(np.uint16) + np.uint16(1)
+        metadata = np.full(widths.size, 3, np.uint8)
+        if lay.code == FIXED:
+            lane[:], metadata[:] = lay.field_bits, 0
+        elif lay.code == DELTA:
+            lane[::GROUP_ROWS], metadata[::GROUP_ROWS] = lay.exponent_bits, 0
+        payload = (lane + np.uint16(lay.kept + int(signed))) * np.uint16(ROW_VALUES)
+        return Rows(payload_bits=payload, metadata_bits=metadata)
+
+    def encode(self, x: Array, *, signed: bool | None = None) -> Encoded:
+        """Write `x` as payload, metadata and index; errors as `measure_blocks`."""
+        streams = Streams.room_for(x)
+        blocks, store_signs = self.encode_into(x, streams, signed=signed)
+        return Encoded(
+            payload=streams.payload[: int(blocks.payload_bytes.sum())].tobytes(),
+            metadata=streams.metadata[: int(blocks.metadata_bytes.sum())].tobytes(),
+            index=pack_index(blocks),
+            shape=tuple(x.shape),
+            dtype=x.dtype.name,
+            signed=store_signs,
+        )
+
+    def encode_into(
+        self, x: Array, streams: Streams, *, signed: bool | None = None
+    ) -> tuple[BlockSizes, bool]:
+        """Write payload and metadata of `x` into the beginning of `streams`.
+
+        Returns the block sizes, whose stream lengths say how much was written, and
+        whether signs are stored.
+
+        Raises
+        ------
+        InputError
+            As `measure_blocks`, or if `streams` is too small.
+        """
+        widths, sums, seen, nan_lost = self._scan(x)
+        fmt, store_signs = format_of(x.dtype), _signed(signed, seen)
+        blocks = self.blocks_from_widths(
+            sums, block_values(x.size), fmt, signed=store_signs, nan_lost=nan_lost
+        )
+        if len(blocks.values) > MAX_BLOCKS:
+            raise InputError(f"a tensor of {len(blocks.values)} blocks is too long: {MAX_BLOCKS}")
+        need = int(blocks.payload_bytes.sum()), int(blocks.metadata_bytes.sum())
+        if need[0] > streams.payload.size or need[1] > streams.metadata.size:
+            raise InputError(f"the streams need {need} bytes: use Streams.room_for")
+        words, _ = self._quantized(x)
+        self._fill(words, fmt, widths, blocks, store_signs, streams)
+        return blocks, store_signs
+
+    def _fill(
+        self,
+        words: NDArray[np.unsignedinteger],
+        fmt: FloatFormat,
+        widths: NDArray[np.uint8],
+        blocks: BlockSizes,
+        signed: bool,
+        streams: Streams,
+    ) -> None:
+        lay = self.layout(fmt)
+        lanes = np.empty((BLOCK_ROWS + 1) * 8, np.uint32)
+        at, meta_at = 0, 0
+        for block in range(len(blocks.values)):
+            part = words[block * BLOCK_VALUES : (block + 1) * BLOCK_VALUES]
+            size, meta = int(blocks.payload_bytes[block]), int(blocks.metadata_bytes[block])
+            payload = streams.payload[at : at + size]
+            if blocks.raw[block]:
+                payload[: part.nbytes], payload[part.nbytes :] = part.view(np.uint8), 0
+            else:
+                mine = widths[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS]
+                bits = int(
+                    kernels.pack_block(_whole_rows(part, lay), lay, int(signed), mine, lanes)
+                )
+                used = -(-bits // 32) * BEAT_BYTES
+                payload[:used], payload[used:] = lanes.view(np.uint8)[:used], 0
+                metadata = streams.metadata[meta_at : meta_at + meta]
+                metadata[:] = 0
+                if lay.code != FIXED:
+                    kernels.pack_widths(mine, lay.code == DELTA, metadata)
+            at, meta_at = at + size, meta_at + meta
+
+    def decode(self, stored: Encoded) -> Array:
+        """Read back what `encode` wrote.
+
+        Raises
+        ------
+        InputError
+            If the streams, the index and the shape do not agree.
+        """
+        fmt, values = format_named(stored.dtype), prod(stored.shape)
+        unpack_index(stored, values)
+        out = np.empty(values, fmt.dtype)
+        self.decode_into(stored, out)
+        return out.reshape(stored.shape)
+
+    def decode_into(self, stored: Encoded, out: Array) -> None:
+        """Read back what `encode` wrote into `out`, 1-D, of the source's dtype and size.
+
+        Raises
+        ------
+        InputError
+            As `decode`, or if `out` does not fit.
+        """
+        fmt = format_named(stored.dtype)
+        if out.dtype != fmt.dtype or out.shape != (prod(stored.shape),):
+            raise InputError(f"out is {out.dtype} {out.shape}, stored {fmt.dtype} {stored.shape}")
+        extent = unpack_index(stored, out.size)
+        words = out.view(fmt.word_dtype)
+        payload = np.frombuffer(stored.payload, np.uint8)
+        metadata = np.frombuffer(stored.metadata, np.uint8)
+        at, meta_at = 0, 0
+        for block, raw in enumerate(extent.raw):
+            size, meta = int(extent.payload_bytes[block]), int(extent.metadata_bytes[block])
+            part = words[block * BLOCK_VALUES : (block + 1) * BLOCK_VALUES]
+            lanes, widths = payload[at : at + size], metadata[meta_at : meta_at + meta]
+            if raw:
+                _read_raw(lanes, widths, part)
+            else:
+                self._read_block(lanes, widths, part, fmt, stored.signed)
+            at, meta_at = at + size, meta_at + meta
+
+    def _read_block(
+        self,
+        payload: NDArray[np.uint8],
+        metadata: NDArray[np.uint8],
+        out: NDArray[np.unsignedinteger],
+        fmt: FloatFormat,
+        signed: bool,
+    ) -> None:
+        """Check one block's lengths against its widths, then unpack it into `out`."""
+        lay = self.layout(fmt)
+        rows = -(-out.size // ROW_VALUES)
+        coded = rows - (-(-rows // GROUP_ROWS) if lay.code == DELTA else 0)
+        coded = 0 if lay.code == FIXED else coded
+        widths = np.zeros(rows, np.uint8)
+        if len(metadata) != aligned(-(-3 * coded // 8)):
+            raise InputError(f"a block of {out.size} values has {len(metadata)} metadata bytes")
+        if coded:
+            kernels.unpack_widths(metadata, lay.code == DELTA, widths)
+        sizes = self.blocks_from_widths(
+            widths.sum(dtype=np.int64)[None], np.array([out.size]), fmt, signed=signed
+        )
+        if widths.max(initial=0) >= lay.exponent_bits or sizes.raw[0]:
+            raise InputError("a block's row widths are impossible for its dtype")
+        if sizes.payload_bytes[0] != len(payload):
+            raise InputError("a block's payload does not have the length its widths need")
+        lanes = np.zeros(len(payload) // 4 + 8, np.uint32)
+        lanes[:-8] = payload.view("<u4")
+        whole = np.zeros(rows * ROW_VALUES, out.dtype)
+        kernels.unpack_block(lanes, lay, int(signed), widths, whole)
+        out[:] = whole[: out.size]
+
+
+def _signed(asked: bool | None, seen: bool) -> bool:
+    if asked is False and seen:
+        raise InputError("signed=False was given, but a value has its sign bit set")
+    return seen if asked is None else asked
+
+
+def _whole_rows(words: NDArray[np.unsignedinteger], lay: Layout) -> NDArray[np.unsignedinteger]:
+    """Fill the last row with exponent B, or in gecko-delta's rows 1 .. 7 the lane's base."""
+    missing = -words.size % ROW_VALUES
+    if not missing:
+        return words
+    bias = (1 << (lay.exponent_bits - 1)) - 1
+    filler = np.full(missing, bias, np.int64)
+    row = words.size // ROW_VALUES
+    if lay.code == DELTA and row % GROUP_ROWS:
+        first = (row - row % GROUP_ROWS) * ROW_VALUES + words.size % ROW_VALUES
+        fields = words[first : first + missing].astype(np.int64) >> lay.mantissa_bits
+        fields &= (1 << lay.exponent_bits) - 1
+        filler = np.where(fields == 0, bias, fields)
+    return np.concatenate([words, (filler << lay.mantissa_bits).astype(words.dtype)])
+
+
+def _read_raw(
+    payload: NDArray[np.uint8], metadata: NDArray[np.uint8], out: NDArray[np.unsignedinteger]
+) -> None:
+    if len(payload) != aligned(out.nbytes) or len(metadata):
+        raise InputError(f"a raw block of {out.size} values has {len(payload)} payload bytes")
+    out.view(np.uint8)[:] = payload[: out.nbytes]

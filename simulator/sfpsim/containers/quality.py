@@ -1,0 +1,74 @@
+"""How far stored values are from the original ones."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfpsim.containers.base import Array
+from sfpsim.errors import InputError
+
+CHUNK_VALUES = 1 << 18
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Sums over values that are finite before and after; ``+`` merges tensors.
+
+    `max_rel_error` is the largest abs(q - x) / abs(x) over x != 0, None without such a
+    value; `signal_power` the sum of x^2, `noise_power` that of (q - x)^2, float64.
+    """
+
+    max_rel_error: float | None = None
+    signal_power: float = 0.0
+    noise_power: float = 0.0
+
+    @property
+    def sqnr_db(self) -> float | None:
+        """10 log10 (signal / noise); None where either is 0."""
+        if not self.signal_power or not self.noise_power:
+            return None
+        return 10.0 * math.log10(self.signal_power / self.noise_power)
+
+    def __add__(self, other: Quality) -> Quality:
+        """Merge two tensors' sums."""
+        errors = [e for e in (self.max_rel_error, other.max_rel_error) if e is not None]
+        return Quality(
+            max_rel_error=max(errors, default=None),
+            signal_power=self.signal_power + other.signal_power,
+            noise_power=self.noise_power + other.noise_power,
+        )
+
+
+def _chunk(original: Array, quantized: Array) -> Quality:
+    with np.errstate(all="ignore"):
+        x, q = original.astype(np.float64), quantized.astype(np.float64)
+    finite = np.isfinite(x) & np.isfinite(q)
+    x, q = x[finite], q[finite]
+    noise = q - x
+    some = x != 0
+    relative = np.abs(noise[some] / x[some])
+    return Quality(
+        max_rel_error=float(relative.max()) if relative.size else None,
+        signal_power=float(x @ x),
+        noise_power=float(noise @ noise),
+    )
+
+
+def quality(original: Array, quantized: Array) -> Quality:
+    """Compare two float arrays of one shape, in float64; NaN and Inf are left out.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ.
+    """
+    if original.shape != quantized.shape:
+        raise InputError(f"shapes differ: {original.shape} and {quantized.shape}")
+    x, q = original.reshape(-1), quantized.reshape(-1)
+    total = Quality()
+    for at in range(0, x.size, CHUNK_VALUES):
+        total = total + _chunk(x[at : at + CHUNK_VALUES], q[at : at + CHUNK_VALUES])
+    return total

@@ -1,0 +1,170 @@
+"""Containers by name: what the command line, traces and files call them.
+
+Third parties add a family through the entry-point group ``sfpsim.containers``; the entry
+point is a function that takes the keys and values of the specification (a dict of text)
+and returns a `Container`, and raises `InputError` on what it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from sfpsim.containers.base import Container
+from sfpsim.containers.gecko import GeckoBias, GeckoDelta
+from sfpsim.containers.raw import AS_IS, PLAIN
+from sfpsim.containers.sfp import EXPONENT_CODES, Sfp, SfpFromTrace
+from sfpsim.errors import InputError
+
+GROUP = "sfpsim.containers"
+Factory = Callable[[Mapping[str, str]], Container]
+
+
+def _fixed(name: str, container: Container) -> Factory:
+    def make(options: Mapping[str, str]) -> Container:
+        if options:
+            raise InputError(f"container {name!r} takes no keys, {_keys(options)} given")
+        return container
+
+    return make
+
+
+def _keys(options: Iterable[str]) -> str:
+    return ", ".join(repr(key) for key in options)
+
+
+def _whole(key: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 4):
+        raise InputError(f"sfp: {key}={text} is not allowed: a whole number")
+    return int(text)
+
+
+def _sfp(options: Mapping[str, str]) -> Container:
+    unknown = set(options) - {"m", "e", "exponent"}
+    if unknown:
+        raise InputError(f"sfp: unknown key {_keys(sorted(unknown))}: allowed are m, e, exponent")
+    exponent = options.get("exponent", "fixed")
+    if exponent not in EXPONENT_CODES:
+        raise InputError(
+            f"sfp: exponent={exponent} is not allowed: one of {', '.join(EXPONENT_CODES)}"
+        )
+    if "m" not in options and "e" not in options:
+        return SfpFromTrace(exponent=exponent)  # type: ignore[arg-type]
+    return Sfp(
+        mantissa_bits=_whole("m", options["m"]) if "m" in options else None,
+        exponent_bits=_whole("e", options["e"]) if "e" in options else 8,
+        exponent=exponent,  # type: ignore[arg-type]
+    )
+
+
+BUILT_IN: dict[str, Factory] = {
+    **{name: _fixed(name, container) for name, container in PLAIN.items()},
+    "gecko-bias": _fixed("gecko-bias", GeckoBias()),
+    "gecko-delta": _fixed("gecko-delta", GeckoDelta()),
+    "sfp": _sfp,
+}
+HIDDEN: dict[str, Factory] = {"raw": _fixed("raw", AS_IS)}
+
+
+@cache
+def _plug_ins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def known() -> tuple[str, ...]:
+    """Return the names of all families, built-in ones first; loads no plug-in."""
+    return (*BUILT_IN, *sorted(set(_plug_ins()) - set(BUILT_IN)))
+
+
+def _factory(name: str) -> Factory:
+    if name in BUILT_IN or name in HIDDEN:
+        return (BUILT_IN | HIDDEN)[name]
+    point = _plug_ins().get(name)
+    if point is None:
+        raise InputError(f"unknown container {name!r}: known are {', '.join(known())}")
+    try:
+        factory: Factory = point.load()
+    except Exception as error:
+        raise InputError(
+            f"container {name!r} comes from the plug-in {point.value!r}, which cannot be "
+            f"loaded: {error}"
+        ) from error
+    return factory
+
+
+def _options(text: str, rest: str) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for piece in rest.split(","):
+        key, equals, value = (part.strip() for part in piece.partition("="))
+        if not (key and equals and value):
+            raise InputError(f"container {text!r}: {piece!r} is not of the form key=value")
+        if key in options:
+            raise InputError(f"container {text!r}: key {key!r} is given twice")
+        options[key] = value
+    return options
+
+
+def parse_container(text: str) -> Container:
+    """Return the container that ``NAME[:key=value,...]`` describes.
+
+    Bare ``sfp`` (or with ``exponent=`` only) gives an `SfpFromTrace`.
+
+    Raises
+    ------
+    InputError
+        If the name, a key or a value is unknown or out of range, or a plug-in is broken.
+
+    Examples
+    --------
+    >>> parse_container("sfp:m=4,e=5").spec
+    'sfp:m=4,e=5'
+    """
+    name, colon, rest = text.strip().partition(":")
+    options = _options(text, rest) if colon else {}
+    factory = _factory(name)
+    try:
+        container = factory(options)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"container {text!r} cannot be made: {error}") from error
+    if not isinstance(container, Container):
+        raise InputError(f"container {text!r}: its plug-in returned {container!r}, no Container")
+    return container
+
+
+def split_list(texts: Iterable[str]) -> list[str]:
+    """Split comma lists of specifications; see `parse_list`."""
+    specs: list[str] = []
+    for text in texts:
+        fresh = True
+        for piece in text.split(","):
+            head = piece.partition(":")[0]
+            if "=" in head and not fresh:
+                specs[-1] += ("," if ":" in specs[-1] else ":") + piece
+            else:
+                specs.append(piece)
+            fresh = False
+    return [spec.strip() for spec in specs]
+
+
+def parse_list(texts: Iterable[str]) -> list[Container]:
+    """Return the containers of one or more comma lists.
+
+    A piece with ``=`` before any ``:`` continues the container before it.
+
+    Raises
+    ------
+    InputError
+        As `parse_container`, and where a list is empty.
+
+    Examples
+    --------
+    >>> [c.spec for c in parse_list(["fp32,sfp:m=4,e=5,gecko-bias"])]
+    ['fp32', 'sfp:m=4,e=5', 'gecko-bias']
+    """
+    containers = [parse_container(spec) for spec in split_list(texts)]
+    if not containers:
+        raise InputError(f"no container given: known are {', '.join(known())}")
+    return containers

@@ -1,0 +1,159 @@
+import pytest
+
+from sfpsim.containers import registry
+from sfpsim.containers.policy import parse_policy, policy_of
+from sfpsim.containers.registry import known, parse_container, parse_list
+from sfpsim.containers.sfp import Sfp, SfpFromTrace
+from sfpsim.errors import InputError
+from sfpsim.formats import BF16, FP32
+
+FP32_C = parse_container("fp32")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "fp32",
+        "bf16",
+        "fp16",
+        "gecko-bias",
+        "gecko-delta",
+        "sfp",
+        "sfp:exponent=gecko-bias",
+        "raw",
+        "sfp:m=0,e=1",
+        "sfp:m=23,e=8",
+        "sfp:m=4,e=5,exponent=gecko-delta",
+        "sfp:e=8",
+    ],
+)
+def test_spec_parses_to_itself(spec):
+    assert parse_container(spec).spec == spec
+    assert parse_container(parse_container(spec).spec) == parse_container(spec)
+
+
+def test_lengths_given_singly():
+    assert parse_container("sfp:m=4") == Sfp(mantissa_bits=4, exponent_bits=8)
+    assert parse_container("sfp:e=5") == Sfp(mantissa_bits=None, exponent_bits=5)
+    assert parse_container("sfp:e=5").layout(BF16).kept == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("fp33", "known are fp32, bf16"),
+        ("", "unknown container"),
+        ("gecko-bias:m=4", "takes no keys"),
+        ("sfp:m=24", "0 to 23"),
+        ("sfp:m=-1", "whole number"),
+        ("sfp:m=4,e=0", "1 to 8"),
+        ("sfp:m=4,e=9", "1 to 8"),
+        ("sfp:m=4.5", "whole number"),
+        ("sfp:m=٤", "whole number"),
+        ("sfp:n=4", "allowed are m, e, exponent"),
+        ("sfp:m=4,exponent=huffman", "one of fixed, gecko-bias"),
+        ("sfp:m=4,m=5", "given twice"),
+        ("sfp:m", "key=value"),
+        ("sfp:", "key=value"),
+        ("sfp:m=", "key=value"),
+    ],
+)
+def test_what_is_wrong_is_said(text, says):
+    with pytest.raises(InputError, match=says):
+        parse_container(text)
+
+
+def test_lists_continue_a_container_at_an_equals_sign():
+    specs = [c.spec for c in parse_list(["fp32,sfp:m=4,e=5,exponent=gecko-bias,bf16", "sfp"])]
+    assert specs == ["fp32", "sfp:m=4,e=5,exponent=gecko-bias", "bf16", "sfp"]
+    with pytest.raises(InputError):
+        parse_list(["fp32,,bf16"])
+    with pytest.raises(InputError, match="no container"):
+        parse_list([])
+
+
+def test_bare_sfp_needs_a_trace():
+    bare = parse_container("sfp")
+    assert isinstance(bare, SfpFromTrace)
+    assert bare.resolve(4, 5) == Sfp(mantissa_bits=4, exponent_bits=5)
+    assert bare.resolve(4, None) == Sfp(mantissa_bits=4)
+    for call in (lambda: bare.resolve(None, None), lambda: bare.measure_blocks(None)):
+        with pytest.raises(InputError, match="lengths in force"):
+            call()
+
+
+def test_mantissa_above_the_source_is_an_error():
+    with pytest.raises(InputError, match="above the 7 mantissa bits of bf16"):
+        parse_container("sfp:m=8").layout(BF16)
+    assert parse_container("sfp:m=8").layout(FP32).kept == 8
+
+
+class Point:
+    name, value = "mine", "mine:make"
+
+    def __init__(self, load):
+        self.load = load
+
+
+@pytest.fixture
+def plug_in(monkeypatch):
+    def use(load):
+        monkeypatch.setattr(registry, "_plug_ins", lambda: {"mine": Point(load)})
+
+    return use
+
+
+def test_plug_ins_are_known_and_made(plug_in):
+    plug_in(lambda: lambda options: Sfp(mantissa_bits=int(options["m"])))
+    assert known()[-1] == "mine"
+    assert parse_container("mine:m=3") == Sfp(mantissa_bits=3)
+    with pytest.raises(InputError, match="cannot be made"):
+        parse_container("mine:m=x")
+
+
+def test_broken_plug_ins_are_clear_errors(plug_in):
+    plug_in(lambda: 1 / 0)
+    with pytest.raises(InputError, match="cannot be loaded: division"):
+        parse_container("mine")
+    plug_in(lambda: lambda options: 5)
+    with pytest.raises(InputError, match="no Container"):
+        parse_container("mine")
+
+
+def test_a_bare_container_holds_weights_activations_and_unknown():
+    policy = parse_policy("sfp:m=4,e=5")
+    assert policy == policy_of(parse_container("sfp:m=4,e=5"))
+    for role in ("weight", "activation", "unknown"):
+        assert policy.container_for(role, FP32_C).spec == "sfp:m=4,e=5"
+    for role in ("gradient", "optimizer", "other"):
+        assert policy.container_for(role, FP32_C) is FP32_C
+
+
+def test_policies_by_role():
+    text = "weight=bf16;activation=sfp:m=4,exponent=gecko-bias"
+    policy = parse_policy(text)
+    assert policy.spec == "weight=bf16;activation=sfp:m=4,e=8,exponent=gecko-bias"
+    assert parse_policy(policy.spec) == policy
+    assert policy.container_for("gradient", FP32_C) is FP32_C
+    everything = parse_policy("all=gecko-delta")
+    assert set(everything.by_role(FP32_C).values()) == {"gecko-delta"}
+    assert parse_policy(everything.spec) == everything
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "weight=",
+        "weights=bf16",
+        "weight=bf16;weight=bf16",
+        "all=bf16;weight=bf16",
+        "weight=bf16;\n    ",
+        "weight=nothing",
+    ],
+)
+def test_wrong_policies(text):
+    with pytest.raises(InputError):
+        parse_policy(text)
+    with pytest.raises(InputError, match="unknown role"):
+        parse_policy("bf16").container_for("weights", FP32_C)

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+
+from sfpsim.containers.quality import Quality, quality
+from sfpsim.containers.registry import parse_container
+from sfpsim.containers.sampled import cyclic_sums, store
+from sfpsim.errors import InputError
+
+SPECS = ["fp32", "bf16", "gecko-bias", "gecko-delta", "sfp:m=4,e=5", "sfp:m=3,exponent=gecko-delta"]
+
+
+def training(values, seed=0):
+    rng = np.random.default_rng(seed)
+    scale = np.exp2(np.repeat(rng.integers(-6, 6, -(-values // 512)), 512)[:values])
+    return (rng.standard_normal(values) * scale).astype(np.float32)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_whole_tensors_are_measured_exactly(spec):
+    container, x = parse_container(spec), training(40_001)
+    for runs in ([x], [x[:640], x[640:]]):
+        stored = store(container, runs, full_values=x.size, signed=None)
+        assert stored.sizes == container.measure(x)
+        assert stored.total_bits_se == 0.0
+        assert stored.row_start.tolist() == [0, 2048, 4096]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("full_values", [1000, 16384, 50_000, 100_003])
+def test_sampled_tensors_are_their_rows_repeated(spec, full_values):
+    container = parse_container(spec)
+    runs = [training(512, 1)[:256], training(512, 2)[:320]]
+    stored = store(container, runs, full_values=full_values, signed=True)
+    repeated = np.resize(np.concatenate(runs), -(-full_values // 8) * 8)
+    whole = container.measure_blocks(repeated, signed=True)
+    counts = -(-stored.blocks.values // 8)
+    assert stored.blocks.values.sum() == full_values
+    # Where the last row is partial, only the raw words count the true number of values.
+    same = slice(None) if full_values % 8 == 0 else slice(None, -1)
+    np.testing.assert_array_equal(stored.blocks.payload_bytes[same], whole.payload_bytes[same])
+    np.testing.assert_array_equal(stored.blocks.padding_bits[same], whole.padding_bits[same])
+    sums = cyclic_sums(stored.rows.payload_bits, stored.row_start, counts)
+    if spec not in ("fp32", "bf16"):
+        fields = whole.sign_bits + whole.exponent_bits + whole.mantissa_bits
+        assert sums[~whole.raw].tolist() == fields[~whole.raw].tolist()
+
+
+def test_the_standard_error_covers_the_truth():
+    container = parse_container("gecko-bias")
+    x = training(1 << 20, 3)
+    truth = container.measure(x).total_bits
+    rng = np.random.default_rng(4)
+    inside = 0
+    for _ in range(40):
+        starts = np.sort(rng.choice(x.size // 512, 32, replace=False)) * 512
+        runs = [x[at : at + 512] for at in starts]
+        stored = store(container, runs, full_values=x.size, signed=True)
+        inside += abs(stored.sizes.total_bits - truth) <= 2 * stored.total_bits_se
+    assert inside >= 35
+
+
+def test_constant_widths_have_no_error_and_one_run_has_one():
+    runs = [training(2048, 1), training(2048, 2)]
+    assert (
+        store(parse_container("sfp:m=2"), runs, full_values=10**6, signed=None).total_bits_se == 0
+    )
+    one = store(parse_container("gecko-bias"), runs[:1], full_values=10**6, signed=None)
+    assert one.total_bits_se > 0
+
+
+def test_what_is_no_float_travels_raw():
+    stored = store(parse_container("gecko-bias"), [np.arange(640)], full_values=20_000, signed=None)
+    assert stored.sizes.total_bits == stored.sizes.raw_bits == 20_000 * 64
+    empty = store(parse_container("gecko-bias"), [np.zeros(0, bool)], full_values=0, signed=None)
+    assert empty.sizes.total_bits == 0
+    assert empty.sizes.ratio is None
+
+
+@pytest.mark.parametrize(
+    ("lengths", "full"), [([], 5), ([0], 5), ([64, 64], 100), ([60, 64], 1000)]
+)
+def test_runs_that_do_not_fit(lengths, full):
+    runs = [np.zeros(length, np.float32) for length in lengths]
+    with pytest.raises(InputError):
+        store(parse_container("gecko-bias"), runs, full_values=full, signed=None)
+
+
+def test_a_sign_that_is_denied_is_an_error():
+    with pytest.raises(InputError, match="sign bit"):
+        parse_container("gecko-bias").measure(-np.ones(3, np.float32), signed=False)
+
+
+def test_quality_is_that_of_finite_values_and_merges():
+    x = np.array([1.0, -2.0, 0.0, np.nan, np.inf, 4.0], np.float32)
+    q = np.array([1.0, -1.0, 1.0, 1.0, 3.0, 3.0], np.float32)
+    whole = quality(x, q)
+    assert whole == Quality(max_rel_error=0.5, signal_power=21.0, noise_power=3.0)
+    assert whole.sqnr_db == pytest.approx(8.45098, abs=1e-5)
+    assert quality(x[:2], q[:2]) + quality(x[2:], q[2:]) == whole
+    assert quality(x, x).sqnr_db is None
+    assert quality(x[:0], x[:0]) == Quality()
+    with pytest.raises(InputError):
+        quality(x, q[:2])
