@@ -24,12 +24,12 @@ class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A strict record of a table file."""
 
 
-class _Sourced(_Struct):
+class _Sourced(_Struct, frozen=True, kw_only=True):
     estimate: bool
     source: str
 
 
-class InterfaceEntry(_Sourced):
+class InterfaceEntry(_Sourced, frozen=True, kw_only=True):
     """Interface energy of one kind of DRAM, pJ/bit."""
 
     kind: str
@@ -38,7 +38,7 @@ class InterfaceEntry(_Sourced):
     high: float
 
 
-class CodecEntry(_Sourced):
+class CodecEntry(_Sourced, frozen=True, kw_only=True):
     """Energy of a codec unit, pJ/value."""
 
     name: str
@@ -47,7 +47,7 @@ class CodecEntry(_Sourced):
     high: float
 
 
-class SramEntry(_Sourced):
+class SramEntry(_Sourced, frozen=True, kw_only=True):
     """One SRAM array; `read` and `write` are pJ/byte."""
 
     model: str
@@ -57,7 +57,7 @@ class SramEntry(_Sourced):
     write: float
 
 
-class ArithmeticEntry(_Sourced):
+class ArithmeticEntry(_Sourced, frozen=True, kw_only=True):
     """One format at one node; `add` and `multiply` are pJ an operation."""
 
     format: str
@@ -66,28 +66,28 @@ class ArithmeticEntry(_Sourced):
     multiply: float
 
 
-class InterfaceTable(_Struct):
+class InterfaceTable(_Struct, frozen=True, kw_only=True):
     """`tables/interface.yaml`."""
 
     unit: str
     entries: list[InterfaceEntry]
 
 
-class CodecTable(_Struct):
+class CodecTable(_Struct, frozen=True, kw_only=True):
     """`tables/codec.yaml`."""
 
     unit: str
     entries: list[CodecEntry]
 
 
-class SramTable(_Struct):
+class SramTable(_Struct, frozen=True, kw_only=True):
     """`tables/sram.yaml`."""
 
     unit: str
     entries: list[SramEntry]
 
 
-class ArithmeticTable(_Struct):
+class ArithmeticTable(_Struct, frozen=True, kw_only=True):
     """`tables/arithmetic.yaml`; `multiplier_high` scales the multiply at level high."""
 
     unit: str

@@ -1,0 +1,1 @@
+"""Machine, workload and containers to a result: replay and compare."""

@@ -11,7 +11,7 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A frozen keyword-only record; unknown keys are errors."""
 
 
-class DramEnergy(Struct):
+class DramEnergy(Struct, frozen=True, kw_only=True):
     """DRAM energy by component, pJ."""
 
     act: float
@@ -28,7 +28,7 @@ class DramEnergy(Struct):
         return sum(getattr(self, f) for f in self.__struct_fields__)
 
 
-class Energy(Struct):
+class Energy(Struct, frozen=True, kw_only=True):
     """Energy by component, pJ. `level` is low, middle or high (where sources differ)."""
 
     dram: DramEnergy
@@ -38,7 +38,7 @@ class Energy(Struct):
     total: float
 
 
-class Limits(Struct):
+class Limits(Struct, frozen=True, kw_only=True):
     """Time that each part alone would need, ns; the largest names the limiter."""
 
     compute: float
@@ -49,7 +49,7 @@ class Limits(Struct):
     dependency: float
 
 
-class LayerResult(Struct):
+class LayerResult(Struct, frozen=True, kw_only=True):
     """One pass of one layer in one step."""
 
     name: str
@@ -68,7 +68,7 @@ class LayerResult(Struct):
     limits_ns: Limits
 
 
-class TensorResult(Struct):
+class TensorResult(Struct, frozen=True, kw_only=True):
     """One stored tensor's bits (extrapolated to the full shape where it was sampled)."""
 
     name: str
@@ -90,7 +90,7 @@ class TensorResult(Struct):
     sqnr_db: float | None
 
 
-class RoleSizes(Struct):
+class RoleSizes(Struct, frozen=True, kw_only=True):
     """Bits by field, summed over the tensors of one role."""
 
     role: str
@@ -107,7 +107,7 @@ class RoleSizes(Struct):
     total_bits: int
 
 
-class Traffic(Struct):
+class Traffic(Struct, frozen=True, kw_only=True):
     """Bytes moved between chip and memory by pass and role."""
 
     pass_: str = msgspec.field(name="pass")
@@ -117,7 +117,7 @@ class Traffic(Struct):
     compulsory_bytes: int
 
 
-class LiveBytes(Struct):
+class LiveBytes(Struct, frozen=True, kw_only=True):
     """Off-chip bytes in use from `time_ns` on (stash and gradients rise and fall)."""
 
     time_ns: float
@@ -125,7 +125,7 @@ class LiveBytes(Struct):
     other_bytes: int
 
 
-class Band(Struct):
+class Band(Struct, frozen=True, kw_only=True):
     """A speed-up (or time) at mapping utilisations 1.0, 0.7 and 0.5."""
 
     u100: float
@@ -133,7 +133,7 @@ class Band(Struct):
     u50: float
 
 
-class Totals(Struct):
+class Totals(Struct, frozen=True, kw_only=True):
     """The whole replay under one policy; null where a field does not apply.
 
     `ratio` is raw_bits / total_bits over the tensors that the policy's container stores;
@@ -177,7 +177,7 @@ class Totals(Struct):
     energy_high_pj: Energy
 
 
-class ContainerResult(Struct):
+class ContainerResult(Struct, frozen=True, kw_only=True):
     """Everything about one policy."""
 
     container: str
@@ -191,7 +191,7 @@ class ContainerResult(Struct):
     tensors: list[TensorResult] | None = None
 
 
-class TraceInfo(Struct):
+class TraceInfo(Struct, frozen=True, kw_only=True):
     """What was replayed."""
 
     path: str
@@ -201,7 +201,7 @@ class TraceInfo(Struct):
     sampled: bool
 
 
-class MachineInfo(Struct):
+class MachineInfo(Struct, frozen=True, kw_only=True):
     """On what it was replayed; `hash` is that of the whole machine description."""
 
     name: str
@@ -211,7 +211,7 @@ class MachineInfo(Struct):
     memory_note: str
 
 
-class Comparison(Struct):
+class Comparison(Struct, frozen=True, kw_only=True):
     """The result of `compare` and `replay`: what `--json` writes."""
 
     schema: int = RESULT_SCHEMA

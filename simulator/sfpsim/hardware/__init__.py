@@ -1,0 +1,1 @@
+"""The components of the memory path, the machines and the devices."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 I64 = NDArray[np.int64]
 
 # Columns of a job (one row an int64 vector).
-J_KIND = 0  # 0 read, 1 write
+J_CLASS = 0  # DECODE, PLAIN_READ, ENCODE, PLAIN_WRITE
 J_READY = 1  # ps; may not start before
 J_PADDR = 2  # payload: byte address of the first burst in the channel
 J_PBURSTS = 3
@@ -32,13 +32,15 @@ J_DEPENDENT = 8  # payload waits for the index entry
 J_ROWBASE = 9  # where the tensor's rows begin in the row store
 J_ROWSTART = 10
 J_ROWLEN = 11  # rows held; they repeat cyclically
-J_ROWS = 12  # rows of this block; 0: no codec (raw block, plain container)
+J_ROWS = 12  # rows of this block; 0: it passes as it is (raw block, plain container)
 J_LATENCY = 13  # ps, codec pipeline
 J_PHEAD = 14  # bits of the first payload burst before the block starts
 J_MHEAD = 15
-J_DONE = 16  # out: ps
-J_WAIT = 17  # out: ps that the slot's rows waited for memory
-JOB_COLUMNS = 18
+J_TICKET = 16
+JOB_COLUMNS = 17
+
+DECODE, PLAIN_READ, ENCODE, PLAIN_WRITE = 0, 1, 2, 3
+CLASSES = 4
 
 # Columns of a slot.
 S_JOB = 0
@@ -58,33 +60,21 @@ S_LAST = 13  # latest data time seen
 S_FREE = 14  # slot free from
 S_OUT = 15  # bursts served (with data times)
 S_START = 16
-SLOT_COLUMNS = 17
+S_OFFER = 17  # when its next burst could go
+S_STREAM = 18
+SLOT_COLUMNS = 19
 
 # Columns of the channel's state.
-C_CLOCK = 0  # ps: nothing is issued before
-C_BUS = 1
-C_TURN = 2  # round-robin pointer
-C_READS = 3
-C_WRITES = 4
-C_NEXTJOB = 5
-C_ACTIVE = 6  # slots at work
-C_BUSY = 7  # ps of data on the bus
-C_ACT = 8
-C_PRE = 9
-C_REF = 10
-C_FORWARDED = 11
-C_ACTIVE_CYCLES = 12  # DRAM cycles with a row open
-C_LASTKIND = 13
-C_OPENSINCE = 14
-C_OPEN = 15
-C_NEXTREF = 16
-C_DRAIN = 17
-C_RQ = 18
-C_WQ = 19
-C_CMD = 20
-C_LASTDATA = 21
-C_SEQ = 22
-CHANNEL_COLUMNS = 24
+C_BUS = 0  # ps: the data bus is taken until then
+C_TURN = 1  # round-robin pointer
+C_READS = 2
+C_WRITES = 3
+C_ACTIVE = 4  # slots at work
+C_BUSY = 5  # ps of data on the bus
+C_FINISHED = 6  # tickets in the list of finished ones
+C_HEAD = 7  # first of CLASSES: next job of each class in its queue
+C_TAIL = 11  # first of CLASSES: end of each class's queue
+CHANNEL_COLUMNS = 15
 
 # Columns of the parameters.
 P_CODEC_PS = 0
@@ -92,53 +82,12 @@ P_FIFO = 1  # payload bursts a codec FIFO holds
 P_MFIFO = 2
 P_WINDOW = 3  # bursts outstanding of a plain stream
 P_BURST_BITS = 4
-P_READ_SLOTS = 5
-P_WRITE_SLOTS = 6
-P_READ_PS = 7  # bandwidth detail: a burst of reads alone
-P_WRITE_PS = 8
-P_MIXED_PS = 9
-P_LATENCY_PS = 10
-P_BURST_BYTES = 11
-P_PLAIN_SLOTS = 12
-PARAMETER_COLUMNS = 16
-
-# DRAM timing, cycles.
-T_CK_PS = 0
-T_BURST = 1
-T_CL = 2
-T_CWL = 3
-T_RCD = 4
-T_RP = 5
-T_RAS = 6
-T_RRD = 7
-T_FAW = 8
-T_WTR = 9
-T_WR = 10
-T_RTP = 11
-T_CCD = 12
-T_RTW = 13
-T_RFC = 14
-T_REFI = 15
-T_BANKS = 16
-T_ROW_BYTES = 17
-T_QUEUE = 18
-T_HIGH = 19
-T_LOW = 20
-T_CAP = 21
-T_CMD_ACT = 22
-T_CMD_COL = 23
-T_PPD = 24
-TIMING_COLUMNS = 25
-
-# Columns of a queue entry.
-Q_BANK = 0
-Q_ROW = 1
-Q_ARRIVAL = 2  # cycles
-Q_SLOT = 3
-Q_STREAM = 4  # 0 payload, 1 metadata, 2 index
-Q_NUMBER = 5
-Q_ADDRESS = 6
-QUEUE_COLUMNS = 7
+P_READ_PS = 5  # bandwidth detail: a burst of reads alone
+P_WRITE_PS = 6
+P_MIXED_PS = 7
+P_LATENCY_PS = 8
+P_SLOT = 9  # first of CLASSES + 1: the first slot of each class
+PARAMETER_COLUMNS = 14
 
 FAR = 1 << 62
 
@@ -150,54 +99,34 @@ def _align(time: int, period: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _start_jobs(
-    jobs: Any, slots: Any, chan: Any, par: Any, rows_p: Any, rows_m: Any, times: Any
-) -> None:
-    """Give waiting jobs, in order and by kind, to free slots of their kind."""
-    reads = par[P_READ_SLOTS]
-    total = reads + par[P_WRITE_SLOTS]
-    blocked_read = False
-    blocked_write = False
-    n = chan[C_NEXTJOB]
-    position = n
-    while position < jobs.shape[0] and not (blocked_read and blocked_write):
-        if jobs[position, J_DONE] != -1:
-            position += 1
-            continue
-        kind = jobs[position, J_KIND]
-        if (kind == 0 and blocked_read) or (kind == 1 and blocked_write):
-            position += 1
-            continue
-        first = np.int64(0) if kind == 0 else reads
-        last = reads if kind == 0 else total
+    kind: int, jobs: Any, queue: Any, slots: Any, chan: Any, par: Any,
+    rows_p: Any, rows_m: Any, times: Any,
+) -> None:  # fmt: skip
+    """Give the waiting jobs of class `kind`, in order, to its free slots."""
+    while chan[C_HEAD + kind] < chan[C_TAIL + kind]:
         best = -1
-        for s in range(first, last):
+        for s in range(par[P_SLOT + kind], par[P_SLOT + kind + 1]):
             if slots[s, S_JOB] < 0 and (best < 0 or slots[s, S_FREE] < slots[best, S_FREE]):
                 best = s
         if best < 0:
-            if kind == 0:
-                blocked_read = True
-            else:
-                blocked_write = True
-        else:
-            jobs[position, J_DONE] = -2
-            start = max(jobs[position, J_READY], slots[best, S_FREE])
-            for c in range(SLOT_COLUMNS):
-                slots[best, c] = 0
-            slots[best, S_JOB] = position
-            slots[best, S_ROWTIME] = start
-            slots[best, S_LAST] = start
-            slots[best, S_START] = start
-            slots[best, S_PBITS] = jobs[position, J_PHEAD]
-            slots[best, S_MBITS] = jobs[position, J_MHEAD]
-            slots[best, S_IREADY] = FAR if jobs[position, J_DEPENDENT] else start
-            times[best, :, :] = start
-            chan[C_ACTIVE] += 1
-            if kind == 1:
-                _encode(best, jobs, slots, par, rows_p, rows_m, times)
-        position += 1
-    while n < jobs.shape[0] and jobs[n, J_DONE] != -1:
-        n += 1
-    chan[C_NEXTJOB] = n
+            return
+        job = queue[kind, chan[C_HEAD + kind]]
+        chan[C_HEAD + kind] += 1
+        start = max(jobs[job, J_READY], slots[best, S_FREE])
+        for c in range(SLOT_COLUMNS):
+            slots[best, c] = 0
+        slots[best, S_JOB] = job
+        slots[best, S_ROWTIME] = start
+        slots[best, S_LAST] = start
+        slots[best, S_START] = start
+        slots[best, S_PBITS] = jobs[job, J_PHEAD]
+        slots[best, S_MBITS] = jobs[job, J_MHEAD]
+        slots[best, S_IREADY] = FAR if jobs[job, J_DEPENDENT] else start
+        times[best, :, :] = start
+        chan[C_ACTIVE] += 1
+        if kind >= ENCODE:
+            _encode(best, jobs, slots, par, rows_p, rows_m, times)
+        _offer(best, jobs, slots, par, times)
 
 
 @njit(cache=True, nogil=True)
@@ -226,8 +155,8 @@ def _decode(s: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
     while row < rows:
         pneed = pbits + np.int64(rows_p[at])
         mneed = mbits + np.int64(rows_m[at])
-        pburst = (pneed + burst_bits - 1) // burst_bits
-        mburst = (mneed + burst_bits - 1) // burst_bits
+        pburst = min((pneed + burst_bits - 1) // burst_bits, jobs[job, J_PBURSTS])
+        mburst = min((mneed + burst_bits - 1) // burst_bits, jobs[job, J_MBURSTS])
         if pburst > slots[s, S_PKNOWN] or mburst > slots[s, S_MKNOWN]:
             break
         ready = time + period
@@ -236,14 +165,13 @@ def _decode(s: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
         if mburst > 0:
             ready = max(ready, times[s, 1, (mburst - 1) % mfifo])
         ready = _align(ready, period)
-        jobs[job, J_WAIT] += ready - time - period
         time = ready
         pbits = pneed
         mbits = mneed
-        while (pfreed + 1) * burst_bits <= pbits:
+        while (pfreed + 1) * burst_bits <= pbits and pfreed < slots[s, S_PKNOWN]:
             times[s, 2, pfreed % fifo] = time
             pfreed += 1
-        while (mfreed + 1) * burst_bits <= mbits:
+        while (mfreed + 1) * burst_bits <= mbits and mfreed < slots[s, S_MKNOWN]:
             times[s, 3, mfreed % mfifo] = time
             mfreed += 1
         row += 1
@@ -298,8 +226,8 @@ def _encode(s: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
     while row < rows:
         pneed = pbits + np.int64(rows_p[at])
         mneed = mbits + np.int64(rows_m[at])
-        pmade = pneed // burst_bits
-        mmade = mneed // burst_bits
+        pmade = min(pneed // burst_bits, jobs[job, J_PBURSTS])
+        mmade = min(mneed // burst_bits, jobs[job, J_MBURSTS])
         if pmade > plimit or mmade > mlimit:
             break
         ready = time + period
@@ -308,7 +236,6 @@ def _encode(s: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
         if mmade > mknown:
             ready = max(ready, times[s, 3, (mmade - 1) % mfifo])
         ready = _align(ready, period)
-        jobs[job, J_WAIT] += ready - time - period
         time = ready
         while pknown < pmade:
             times[s, 0, pknown % fifo] = time + latency
@@ -338,37 +265,54 @@ def _encode(s: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
 
 
 @njit(cache=True, nogil=True)
-def _offer(s: int, jobs: Any, slots: Any, par: Any, times: Any) -> tuple[int, int]:
-    """The next burst that slot `s` would send: (earliest time, stream); FAR: none."""
+def _offer(s: int, jobs: Any, slots: Any, par: Any, times: Any) -> None:
+    """Note the next burst that slot `s` would send and when; FAR: none."""
+    if jobs[slots[s, S_JOB], J_CLASS] < ENCODE:
+        _offer_read(s, jobs, slots, par, times)
+    else:
+        _offer_write(s, jobs, slots, par, times)
+
+
+@njit(cache=True, nogil=True)
+def _offer_read(s: int, jobs: Any, slots: Any, par: Any, times: Any) -> None:
     job = slots[s, S_JOB]
-    fifo = par[P_FIFO]
-    mfifo = par[P_MFIFO]
+    slots[s, S_OFFER] = FAR
+    slots[s, S_STREAM] = 0
+    if slots[s, S_INEXT] < jobs[job, J_IBURSTS]:
+        slots[s, S_STREAM] = 2
+        slots[s, S_OFFER] = slots[s, S_START]
+        return
+    number = slots[s, S_MNEXT]
+    if number < jobs[job, J_MBURSTS] and number < slots[s, S_MFREED] + par[P_MFIFO]:
+        slots[s, S_STREAM] = 1
+        slots[s, S_OFFER] = max(times[s, 3, number % par[P_MFIFO]], slots[s, S_IREADY])
+        return
+    number = slots[s, S_PNEXT]
+    if number >= jobs[job, J_PBURSTS]:
+        return
+    if jobs[job, J_ROWS] == 0:
+        if number < slots[s, S_PKNOWN] + par[P_WINDOW]:
+            slots[s, S_OFFER] = max(times[s, 2, number % par[P_WINDOW]], slots[s, S_IREADY])
+    elif number < slots[s, S_PFREED] + par[P_FIFO]:
+        slots[s, S_OFFER] = max(times[s, 2, number % par[P_FIFO]], slots[s, S_IREADY])
+
+
+@njit(cache=True, nogil=True)
+def _offer_write(s: int, jobs: Any, slots: Any, par: Any, times: Any) -> None:
+    job = slots[s, S_JOB]
+    slots[s, S_OFFER] = FAR
+    slots[s, S_STREAM] = 0
     plain = jobs[job, J_ROWS] == 0
-    if jobs[job, J_KIND] == 0:
-        if slots[s, S_INEXT] < jobs[job, J_IBURSTS]:
-            return slots[s, S_START], 2
-        if slots[s, S_MNEXT] < jobs[job, J_MBURSTS]:
-            number = slots[s, S_MNEXT]
-            if number < slots[s, S_MFREED] + mfifo:
-                return max(times[s, 3, number % mfifo], slots[s, S_IREADY]), 1
-        number = slots[s, S_PNEXT]
-        if number >= jobs[job, J_PBURSTS]:
-            return FAR, 0
-        if plain:
-            window = par[P_WINDOW]
-            if number >= slots[s, S_PKNOWN] + window:
-                return FAR, 0
-            return max(times[s, 2, number % window], slots[s, S_IREADY]), 0
-        if number >= slots[s, S_PFREED] + fifo:
-            return FAR, 0
-        return max(times[s, 2, number % fifo], slots[s, S_IREADY]), 0
     if slots[s, S_MNEXT] < slots[s, S_MKNOWN]:
-        return (slots[s, S_START] if plain else times[s, 1, slots[s, S_MNEXT] % mfifo]), 1
-    if slots[s, S_PNEXT] < slots[s, S_PKNOWN]:
-        return (slots[s, S_START] if plain else times[s, 0, slots[s, S_PNEXT] % fifo]), 0
-    if slots[s, S_PNEXT] == jobs[job, J_PBURSTS] and slots[s, S_INEXT] < jobs[job, J_IBURSTS]:
-        return slots[s, S_LAST], 2
-    return FAR, 0
+        number = slots[s, S_MNEXT] % par[P_MFIFO]
+        slots[s, S_STREAM] = 1
+        slots[s, S_OFFER] = slots[s, S_START] if plain else times[s, 1, number]
+    elif slots[s, S_PNEXT] < slots[s, S_PKNOWN]:
+        number = slots[s, S_PNEXT] % par[P_FIFO]
+        slots[s, S_OFFER] = slots[s, S_START] if plain else times[s, 0, number]
+    elif slots[s, S_PNEXT] == jobs[job, J_PBURSTS] and slots[s, S_INEXT] < jobs[job, J_IBURSTS]:
+        slots[s, S_STREAM] = 2
+        slots[s, S_OFFER] = slots[s, S_LAST]
 
 
 @njit(cache=True, nogil=True)
@@ -381,7 +325,7 @@ def _accept(
     column = S_PNEXT if stream == 0 else (S_MNEXT if stream == 1 else S_INEXT)
     number = slots[s, column]
     slots[s, column] = number + 1
-    if jobs[job, J_KIND] == 1:
+    if jobs[job, J_CLASS] >= ENCODE:
         if stream == 0:
             times[s, 2, number % par[P_FIFO]] = time
             slots[s, S_PFREED] = number + 1
@@ -397,14 +341,14 @@ def _accept(
 @njit(cache=True, nogil=True)
 def _served(
     s: int, stream: int, number: int, data: int, jobs: Any, slots: Any, chan: Any, par: Any,
-    rows_p: Any, rows_m: Any, times: Any,
+    tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any,
 ) -> None:  # fmt: skip
     """A burst's data is on the bus until `data`: hand it on; end the job after its last."""
     job = slots[s, S_JOB]
     slots[s, S_OUT] += 1
     slots[s, S_LAST] = max(slots[s, S_LAST], data)
     rows = jobs[job, J_ROWS]
-    if jobs[job, J_KIND] == 0:
+    if jobs[job, J_CLASS] < ENCODE:
         if stream == 2:
             if slots[s, S_IREADY] == FAR:
                 slots[s, S_IREADY] = data
@@ -422,70 +366,86 @@ def _served(
                 slots[s, S_MKNOWN] = number + 1
             _decode(s, jobs, slots, par, rows_p, rows_m, times)
     if slots[s, S_OUT] == jobs[job, J_PBURSTS] + jobs[job, J_MBURSTS] + jobs[job, J_IBURSTS]:
-        done = slots[s, S_LAST]
-        if jobs[job, J_KIND] == 0 and rows > 0:
-            done = max(done, slots[s, S_ROWTIME] + jobs[job, J_LATENCY])
-        jobs[job, J_DONE] = done
-        slots[s, S_FREE] = slots[s, S_ROWTIME] if rows > 0 else slots[s, S_LAST]
-        slots[s, S_JOB] = -1
-        chan[C_ACTIVE] -= 1
+        _finish(s, jobs, slots, chan, tickets, finished)
+
+
+@njit(cache=True, nogil=True)
+def _finish(s: int, jobs: Any, slots: Any, chan: Any, tickets: Any, finished: Any) -> None:
+    """End the job of slot `s` and count it on its ticket."""
+    job = slots[s, S_JOB]
+    rows = jobs[job, J_ROWS]
+    done = slots[s, S_LAST]
+    if jobs[job, J_CLASS] == DECODE and rows > 0:
+        done = max(done, slots[s, S_ROWTIME] + jobs[job, J_LATENCY])
+    slots[s, S_FREE] = slots[s, S_ROWTIME] if rows > 0 else slots[s, S_LAST]
+    slots[s, S_JOB] = -1
+    slots[s, S_OFFER] = FAR
+    chan[C_ACTIVE] -= 1
+    ticket = jobs[job, J_TICKET]
+    tickets[ticket, 0] -= 1
+    tickets[ticket, 1] = max(tickets[ticket, 1], done)
+    if tickets[ticket, 0] == 0:
+        finished[chan[C_FINISHED]] = ticket
+        chan[C_FINISHED] += 1
 
 
 @njit(cache=True, nogil=True)
 def run_bandwidth(
-    until: int, jobs: Any, slots: Any, chan: Any, par: Any, rows_p: Any, rows_m: Any, times: Any
-) -> None:
-    """Serve bursts at the fitted rate until the clock reaches `until` or nothing is left.
+    until: int, jobs: Any, queue: Any, slots: Any, chan: Any, par: Any, tickets: Any,
+    finished: Any, rows_p: Any, rows_m: Any, times: Any,
+) -> None:  # fmt: skip
+    """Serve bursts at the fitted rate up to time `until` or until nothing is left.
 
     One burst at a time on the data bus; the slot whose burst can go first goes first, the
     next in turn where several can.
     """
-    total = par[P_READ_SLOTS] + par[P_WRITE_SLOTS]
-    _start_jobs(jobs, slots, chan, par, rows_p, rows_m, times)
+    writers = par[P_SLOT + ENCODE]
+    total = par[P_SLOT + CLASSES]
+    for kind in range(CLASSES):
+        _start_jobs(kind, jobs, queue, slots, chan, par, rows_p, rows_m, times)
     while chan[C_ACTIVE] > 0:
+        bus = chan[C_BUS]
         best = -1
         best_time = FAR
-        best_stream = 0
         reading = False
         writing = False
-        turn = chan[C_TURN]
-        for i in range(total):
-            s = turn + i
-            if s >= total:
-                s -= total
-            if slots[s, S_JOB] >= 0:
-                time, stream = _offer(s, jobs, slots, par, times)
-                time = max(time, chan[C_BUS])
-                if time <= chan[C_BUS]:
-                    if s < par[P_READ_SLOTS]:
-                        reading = True
-                    else:
-                        writing = True
-                if time < best_time:
-                    best_time = time
-                    best = s
-                    best_stream = stream
+        s = chan[C_TURN]
+        for _ in range(total):
+            time = slots[s, S_OFFER]
+            if time <= bus:
+                time = bus
+                if s < writers:
+                    reading = True
+                else:
+                    writing = True
+            if time < best_time:
+                best_time = time
+                best = s
+            s += 1
+            if s == total:
+                s = 0
         if best_time >= until:
-            chan[C_CLOCK] = until
             return
-        read = best < par[P_READ_SLOTS]
-        cost = par[P_READ_PS] if read else par[P_WRITE_PS]
+        kind = jobs[slots[best, S_JOB], J_CLASS]
+        stream = slots[best, S_STREAM]
+        cost = par[P_READ_PS] if kind < ENCODE else par[P_WRITE_PS]
         if reading and writing:
             cost = par[P_MIXED_PS]
-        number = _accept(best, best_stream, best_time, jobs, slots, par, rows_p, rows_m, times)
+        number = _accept(best, stream, best_time, jobs, slots, par, rows_p, rows_m, times)
         chan[C_BUS] = best_time + cost
         chan[C_BUSY] += cost
         chan[C_TURN] = best + 1 if best + 1 < total else 0
         data = chan[C_BUS]
-        if read:
+        if kind < ENCODE:
             chan[C_READS] += 1
             data += par[P_LATENCY_PS]
         else:
             chan[C_WRITES] += 1
-        chan[C_LASTDATA] = max(chan[C_LASTDATA], data)
-        active = chan[C_ACTIVE]
-        _served(best, best_stream, number, data, jobs, slots, chan, par, rows_p, rows_m, times)
-        if chan[C_ACTIVE] < active:
-            _start_jobs(jobs, slots, chan, par, rows_p, rows_m, times)
-
-
+        _served(
+            best, stream, number, data, jobs, slots, chan, par, tickets, finished,
+            rows_p, rows_m, times,
+        )  # fmt: skip
+        if slots[best, S_JOB] < 0:
+            _start_jobs(kind, jobs, queue, slots, chan, par, rows_p, rows_m, times)
+        else:
+            _offer(best, jobs, slots, par, times)

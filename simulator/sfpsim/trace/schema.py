@@ -23,7 +23,7 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A frozen keyword-only record; unknown keys are errors."""
 
 
-class Op(Struct):
+class Op(Struct, frozen=True, kw_only=True):
     """The matrix product (or other work) of a layer, with the shapes that give its MACs.
 
     `m`, `n`, `k` are the GEMM sizes of the whole batch: the layer computes `groups`
@@ -49,7 +49,7 @@ class Op(Struct):
         return self.groups * self.m * self.n * self.k
 
 
-class Lengths(Struct):
+class Lengths(Struct, frozen=True, kw_only=True):
     """Bitlengths in force when the tensor was captured, as used and as learned."""
 
     mantissa_bits: int | None = None
@@ -58,7 +58,7 @@ class Lengths(Struct):
     exponent_bits_real: float | None = None
 
 
-class TensorRecord(Struct):
+class TensorRecord(Struct, frozen=True, kw_only=True):
     """One captured tensor.
 
     Attributes
@@ -134,7 +134,7 @@ class TensorRecord(Struct):
         return self.sampled_values < self.values
 
 
-class Manifest(Struct):
+class Manifest(Struct, frozen=True, kw_only=True):
     """What a trace is: its model, framework, seed and precision method."""
 
     schema: int = SCHEMA_VERSION

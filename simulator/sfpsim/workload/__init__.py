@@ -1,0 +1,1 @@
+"""From a trace to ordered transfers: passes, products and on-chip reuse."""

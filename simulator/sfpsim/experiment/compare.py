@@ -1,0 +1,421 @@
+"""Many policies side by side: a trace replayed through one machine under each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from sfpsim._version import __version__
+from sfpsim.containers.base import Sizes
+from sfpsim.containers.policy import Policy, parse_policy
+from sfpsim.containers.quality import Quality
+from sfpsim.containers.registry import parse_container
+from sfpsim.energy.model import LEVELS
+from sfpsim.errors import InputError
+from sfpsim.experiment import costs as c
+from sfpsim.experiment.result import (
+    Band,
+    Comparison,
+    ContainerResult,
+    LayerResult,
+    LiveBytes,
+    MachineInfo,
+    RoleSizes,
+    TensorResult,
+    Totals,
+    TraceInfo,
+    Traffic,
+)
+from sfpsim.experiment.step import StepRun, StepSimulation
+from sfpsim.experiment.tensors import FLOATS, Kept, Tensors
+from sfpsim.formats import split
+from sfpsim.hardware.machine import DETAILS, Detail, Machine, load_machine
+from sfpsim.workload.training import PassPlan, plan_trace
+
+Progress = Callable[[float, str], None]
+FIELDS = ("sign", "exponent", "mantissa", "metadata", "padding", "index", "total")
+
+
+def compare(
+    trace: Any, policies: Sequence[Policy | str], *, machine: str | Machine = "sfp-2024",
+    detail: Detail | None = None, per_tensor: bool = False, progress: Progress | None = None,
+) -> Comparison:  # fmt: skip
+    """Replay `trace` under each of `policies` on `machine`.
+
+    Parameters
+    ----------
+    trace
+        What `open_trace` returns.
+    policies
+        Policies or their specifications.
+    machine
+        A preset, a file or a `Machine`.
+    detail
+        ``bandwidth`` or ``detailed``; None takes the machine's.
+    per_tensor
+        Whether the result lists every tensor.
+    progress
+        Called with (share done, label).
+
+    Raises
+    ------
+    InputError
+        If a policy, the machine or the detail is not known, or nothing is to be compared.
+    """
+    chosen = load_machine(machine)
+    level = detail or chosen.memory.detail
+    if level not in DETAILS:
+        raise InputError(f"detail {level!r}: allowed are {', '.join(DETAILS)}")
+    parsed = [parse_policy(p) if isinstance(p, str) else p for p in policies]
+    if not parsed:
+        raise InputError("no container to compare: give at least one")
+    replayer = _Replayer(trace, chosen, per_tensor)
+    results = []
+    for number, policy in enumerate(parsed):
+        part = _part(progress, number, len(parsed), policy.spec)
+        results.append(replayer.replay(policy, part))
+    return replayer.comparison(results, level)
+
+
+def replay(
+    trace: Any, policy: Policy | str, *, machine: str | Machine = "sfp-2024",
+    detail: Detail | None = None, per_tensor: bool = False, progress: Progress | None = None,
+) -> Comparison:  # fmt: skip
+    """Replay `trace` under one policy; see `compare`."""
+    return compare(
+        trace, [policy], machine=machine, detail=detail, per_tensor=per_tensor, progress=progress
+    )
+
+
+def _part(progress: Progress | None, number: int, count: int, label: str) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, _: progress((number + done) / count, label)
+
+
+class _Replayer:
+    """Replays one trace under one policy after the other, measuring tensors once."""
+
+    def __init__(self, trace: Any, machine: Machine, per_tensor: bool) -> None:
+        self.trace = trace
+        self.machine = machine
+        self.per_tensor = per_tensor
+        self.baseline = parse_container(machine.baseline)
+        self.tensors = Tensors(trace, machine, self.baseline)
+        plain = parse_policy(f"all={machine.baseline}")
+        self.reference = self._traffic_by_role(self._run(plain, None))
+
+    def _run(self, policy: Policy, progress: Progress | None) -> list[StepRun]:
+        def buffer_values(record: Any) -> int:
+            container = self.tensors.container_of(record, policy)
+            bytes_each = self.tensors.chip_bytes(record, container) // max(1, record.values)
+            return self.machine.buffer.bytes // max(1, bytes_each)
+
+        steps = plan_trace(self.trace, buffer_values)
+        total = max(1, sum(map(len, steps)))
+        before = 0
+        out = []
+        for plans in steps:
+            simulation = StepSimulation(self.tensors, policy, plans)
+            report = None
+            if progress is not None:
+                start, tell = before, progress
+                report = lambda n: tell((start + n) / total, policy.spec)  # noqa: B023, E731
+            out.append(simulation.run(report))
+            before += len(plans)
+        return out
+
+    def _traffic_by_role(self, steps: list[StepRun]) -> Counter[tuple[str, str]]:
+        out: Counter[tuple[str, str]] = Counter()
+        for step in steps:
+            for plan in step.plans:
+                for key, transfer in _transfers(plan):
+                    name = transfer.record.name
+                    size = -(-step.kept[name].stored.sizes.total_bits // 8)
+                    out[transfer.record.role, key] += size * transfer.times
+        return out
+
+    def replay(self, policy: Policy, progress: Progress | None) -> ContainerResult:
+        steps = self._run(policy, progress)
+        kept = [k for step in steps for k in step.kept.values()]
+        all_costs = [c.pass_costs(step, self.machine) for step in steps]
+        layers = [
+            layer for step, pass_costs in zip(steps, all_costs, strict=True)
+            for layer in self._layers(step, pass_costs)
+        ]  # fmt: skip
+        return ContainerResult(
+            container=policy.spec,
+            policy=policy.by_role(self.baseline),
+            lossless=all(k.lossless for k in kept),
+            totals=self._totals(policy, steps, all_costs, layers, kept),
+            roles=_roles(kept),
+            traffic=self._traffic(steps),
+            live=_live(steps),
+            layers=layers,
+            tensors=[_tensor(k) for k in kept] if self.per_tensor else None,
+        )
+
+    def _layers(self, step: StepRun, pass_costs: list[c.PassCost]) -> list[LayerResult]:
+        dram = c.dram_energy(step, self.machine, "middle").total
+        moved = sum(r.read_bytes + r.write_bytes for r in step.run.reports) or 1
+        out, before = [], 0
+        for plan, share, report, cost in zip(
+            step.plans, step.shares, step.run.reports, pass_costs, strict=True
+        ):
+            compulsory, used = _bytes_needed(plan, step)
+            bytes_moved = report.read_bytes + report.write_bytes
+            chip = sum(c.chip_energy(cost, self.machine, "middle"))
+            out.append(
+                LayerResult(
+                    name=plan.layer,
+                    pass_=plan.pass_,
+                    step=plan.step,
+                    limiter=c.limiter_of(cost.limits),
+                    time_ns=max(0, report.end_ps - before) / c.PS_PER_NS,
+                    read_bytes=report.read_bytes,
+                    write_bytes=report.write_bytes,
+                    compulsory_bytes=compulsory,
+                    overfetch_bytes=max(0, bytes_moved - used),
+                    macs=plan.macs,
+                    utilisation=share,
+                    scheme=plan.scheme,
+                    energy_pj=chip + dram * bytes_moved / moved,
+                    limits_ns=cost.limits,
+                )
+            )
+            before = max(before, report.end_ps)
+        return out
+
+    def _traffic(self, steps: list[StepRun]) -> list[Traffic]:
+        reads: Counter[tuple[str, str]] = Counter()
+        writes: Counter[tuple[str, str]] = Counter()
+        needed: Counter[tuple[str, str]] = Counter()
+        for step in steps:
+            for plan in step.plans:
+                for key, transfer in _transfers(plan):
+                    stored = step.kept[transfer.record.name].stored.sizes
+                    size = -(-stored.total_bits // 8)
+                    role = plan.pass_, transfer.record.role
+                    (reads if key == "read" else writes)[role] += size * transfer.times
+                    needed[role] += size * transfer.used // max(1, transfer.record.values)
+        return [
+            Traffic(
+                pass_=key[0],
+                role=key[1],
+                read_bytes=reads[key],
+                write_bytes=writes[key],
+                compulsory_bytes=needed[key],
+            )
+            for key in sorted(needed)
+        ]
+
+    def _totals(
+        self, policy: Policy, steps: list[StepRun], all_costs: list[list[c.PassCost]],
+        layers: list[LayerResult], kept: list[Kept],
+    ) -> Totals:  # fmt: skip
+        covered = [k for k in kept if self._covered(policy, k)]
+        sizes = sum((k.stored.sizes for k in covered), Sizes())
+        found = sum((k.quality for k in covered), Quality())
+        se = float(np.sqrt(sum(k.stored.total_bits_se**2 for k in covered)))
+        ends = sum(step.run.end_ps for step in steps)
+        read = sum(layer.read_bytes for layer in layers)
+        write = sum(layer.write_bytes for layer in layers)
+        reserved = max((u.reserved_bytes for s in steps for u in s.usage), default=0)
+        peak = max((u.stash_bytes + u.other_bytes for s in steps for u in s.usage), default=0)
+        share, bound = self._bound(policy, sizes.ratio)
+        baseline = sum(self.reference.values())
+        moved = sum(self._traffic_by_role(steps).values())
+        compute = sum(layer.limits_ns.compute for layer in layers)
+        energies = {level: self._energy(steps, all_costs, level) for level in LEVELS}
+        channel_busy = np.sum([step.run.busy_ps for step in steps], axis=0)
+        return Totals(
+            values=sizes.values,
+            raw_bits=sizes.raw_bits,
+            **{f"{f}_bits": getattr(sizes, f"{f}_bits") for f in FIELDS},
+            total_bits_se=se,
+            ratio=sizes.ratio,
+            raw_blocks=sizes.raw_blocks,
+            max_rel_error=found.max_rel_error if not all(k.lossless for k in covered) else None,
+            sqnr_db=found.sqnr_db,
+            nan_lost=sizes.nan_lost,
+            time_ns=ends / c.PS_PER_NS,
+            read_bytes=read,
+            write_bytes=write,
+            compulsory_bytes=sum(layer.compulsory_bytes for layer in layers),
+            overfetch_bytes=sum(layer.overfetch_bytes for layer in layers),
+            peak_live_bytes=peak,
+            reserved_bytes=reserved,
+            fragmentation=1 - peak / reserved if reserved else None,
+            channel_imbalance=_imbalance(channel_busy),
+            bandwidth_gbps=(read + write) * c.PS_PER_NS / ends if ends else 0.0,
+            compressed_share=share,
+            bound=bound,
+            traffic_ratio=baseline / moved if moved else None,
+            limiter=_main_limiter(layers),
+            time_band_ns=self._band(layers),
+            break_even_gbps=(read + write) / compute if compute else None,
+            energy_pj=energies["middle"],
+            energy_low_pj=energies["low"],
+            energy_high_pj=energies["high"],
+        )
+
+    def _covered(self, policy: Policy, kept: Kept) -> bool:
+        """Whether the policy names a container for this tensor's role."""
+        if kept.record.dtype not in FLOATS:
+            return False
+        role = kept.record.role
+        return role in dict(policy.containers) or (role == "unknown" and policy.unknown is not None)
+
+    def _bound(self, policy: Policy, ratio: float | None) -> tuple[float, float | None]:
+        total = sum(self.reference.values())
+        roles = {*dict(policy.containers), *(["unknown"] if policy.unknown else [])}
+        covered = sum(v for (role, _), v in self.reference.items() if role in roles)
+        share = covered / total if total else 0.0
+        return share, 1 / (1 - share + share / ratio) if ratio else None
+
+    def _band(self, layers: list[LayerResult]) -> Band:
+        bands = [c.band_of(x.time_ns, x.limits_ns, x.macs, self.machine) for x in layers]
+        return Band(**{f: sum(getattr(b, f) for b in bands) for f in Band.__struct_fields__})
+
+    def _energy(self, steps: list[StepRun], costs: list[list[c.PassCost]], level: Any) -> Any:
+        parts = [
+            c.step_energy(step, pass_costs, self.machine, level)
+            for step, pass_costs in zip(steps, costs, strict=True)
+        ]
+        total = parts[0]
+        for part in parts[1:]:
+            total = c.add_energy(total, part)
+        return total
+
+    def comparison(self, results: list[ContainerResult], level: Detail) -> Comparison:
+        records = self.trace.records
+        device = self.machine.device
+        fit = device.fit
+        note = (
+            f"{level}: peak {device.peak_gbps:.1f} GB/s a channel at the efficiency fitted to "
+            f"detailed ({fit.read:.3f} reads, {fit.write:.3f} writes, {fit.mixed:.3f} mixed, "
+            f"residual {fit.residual:.1%})"
+            if fit
+            else f"{level}: peak {device.peak_gbps:.1f} GB/s a channel, no efficiency fitted"
+        )
+        return Comparison(
+            sfpsim=__version__,
+            config_hash=_hash(self.machine, results, level),
+            trace=TraceInfo(
+                path=str(self.trace.path),
+                steps=len({r.step for r in records}),
+                tensors=len(records),
+                values=sum(r.values for r in records),
+                sampled=any(r.is_sampled for r in records),
+            ),
+            machine=MachineInfo(
+                name=self.machine.name,
+                hash=self.machine.hash,
+                memory_detail=level,
+                peak_bandwidth_gbps=self.machine.peak_gbps,
+                memory_note=note,
+            ),
+            exponents=_exponents(self.trace),
+            containers=results,
+        )
+
+
+def _hash(machine: Machine, results: list[ContainerResult], level: str) -> str:
+    text = msgspec.json.encode([__version__, machine.hash, level, [r.policy for r in results]])
+    return hashlib.sha256(text).hexdigest()[:12]
+
+
+def _transfers(plan: PassPlan) -> list[tuple[str, Any]]:
+    return [("read", t) for t in plan.reads] + [("write", t) for t in plan.writes]
+
+
+def _bytes_needed(plan: PassPlan, step: StepRun) -> tuple[int, int]:
+    """Return compulsory bytes (each value once) and bytes of values fetched for use."""
+    compulsory = used = 0
+    for _, transfer in _transfers(plan):
+        size = -(-step.kept[transfer.record.name].stored.sizes.total_bits // 8)
+        need = size * transfer.used // max(1, transfer.record.values)
+        compulsory += need
+        used += need * transfer.times
+    return compulsory, used
+
+
+def _imbalance(busy: Any) -> float | None:
+    mean = float(np.mean(busy))
+    return float(np.max(busy)) / mean - 1 if mean else None
+
+
+def _main_limiter(layers: list[LayerResult]) -> str:
+    times: Counter[str] = Counter()
+    for layer in layers:
+        times[layer.limiter] += round(layer.time_ns)
+    return times.most_common(1)[0][0] if times else "dram"
+
+
+def _roles(kept: list[Kept]) -> list[RoleSizes]:
+    groups: dict[tuple[str, str], list[Kept]] = {}
+    for k in kept:
+        groups.setdefault((k.record.role, k.container.spec), []).append(k)
+    out = []
+    for (role, spec), members in sorted(groups.items()):
+        sizes = sum((k.stored.sizes for k in members), Sizes())
+        out.append(
+            RoleSizes(
+                role=role,
+                container=spec,
+                tensors=len(members),
+                values=sizes.values,
+                raw_bits=sizes.raw_bits,
+                **{f"{f}_bits": getattr(sizes, f"{f}_bits") for f in FIELDS},
+            )
+        )
+    return out
+
+
+def _tensor(kept: Kept) -> TensorResult:
+    sizes = kept.stored.sizes
+    return TensorResult(
+        name=kept.record.name,
+        role=kept.record.role,
+        layer=kept.record.layer,
+        container=kept.container.spec,
+        values=sizes.values,
+        raw_bits=sizes.raw_bits,
+        **{f"{f}_bits": getattr(sizes, f"{f}_bits") for f in FIELDS},
+        total_bits_se=kept.stored.total_bits_se,
+        raw_blocks=sizes.raw_blocks,
+        max_rel_error=kept.quality.max_rel_error,
+        sqnr_db=kept.quality.sqnr_db,
+    )
+
+
+def _live(steps: list[StepRun]) -> list[LiveBytes]:
+    """Bytes in use over the first step, from the end of one pass to the next."""
+    out = []
+    before = 0
+    for used, report in zip(steps[0].usage, steps[0].run.reports, strict=True):
+        out.append(
+            LiveBytes(
+                time_ns=before / c.PS_PER_NS,
+                stash_bytes=used.stash_bytes,
+                other_bytes=used.other_bytes,
+            )
+        )
+        before = max(before, report.end_ps)
+    return out
+
+
+def _exponents(trace: Any) -> dict[str, list[int]]:
+    """Count exponent fields (0 .. 255) by role over the values that the trace holds."""
+    out: dict[str, Any] = {}
+    for record in trace.records:
+        if record.dtype in FLOATS:
+            for run in trace.runs(record):
+                counts = np.bincount(split(np.asarray(run))[1], minlength=256)
+                out[record.role] = out.get(record.role, 0) + counts
+    return {role: counts.tolist() for role, counts in sorted(out.items())}

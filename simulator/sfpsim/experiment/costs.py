@@ -1,0 +1,167 @@
+"""Energy and limits of a simulated step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sfpsim.energy.model import (
+    DramCounts,
+    Level,
+    codec_pj,
+    dram_core_pj,
+    dram_interface_pj_per_bit,
+    mac_pj,
+    onchip_pj,
+)
+from sfpsim.experiment.result import Band, DramEnergy, Energy, Limits
+from sfpsim.experiment.step import StepRun
+from sfpsim.hardware.array import compute_ps
+from sfpsim.hardware.machine import Machine
+from sfpsim.hardware.path import Report
+
+PS_PER_NS = 1000
+BAND = (1.0, 0.7, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassCost:
+    """One pass: time alone of each part, codec and compute energy, on-chip bytes."""
+
+    limits: Limits
+    codec_values: int
+    onchip_read_bytes: int
+    onchip_write_bytes: int
+    macs: int
+    mac_format: str
+
+
+def limits_of(report: Report, compute: int) -> Limits:
+    """Return the time, ns, that each part of a pass alone would need."""
+    longest = {part: int(busy.max(initial=0)) for part, busy in report.busy.items()}
+    return Limits(
+        compute=compute / PS_PER_NS,
+        dram=longest["dram"] / PS_PER_NS,
+        decoder=longest["decoder"] / PS_PER_NS,
+        encoder=longest["encoder"] / PS_PER_NS,
+        metadata=longest["metadata"] / PS_PER_NS,
+        dependency=report.wait_ps / PS_PER_NS,
+    )
+
+
+def limiter_of(limits: Limits) -> str:
+    """Return the name of the largest limit."""
+    return max(limits.__struct_fields__, key=lambda name: float(getattr(limits, name)))
+
+
+def band_of(time_ns: float, limits: Limits, macs: int, machine: Machine) -> Band:
+    """Return the time at mapping utilisations 1.0, 0.7 and 0.5, ns; an estimate.
+
+    What the time exceeds the largest limit by is kept.
+    """
+    others = max(getattr(limits, f) for f in limits.__struct_fields__ if f != "compute")
+    rest = max(0.0, time_ns - max(others, limits.compute))
+    times = [
+        max(others, compute_ps(macs, share, machine.compute) / PS_PER_NS) + rest for share in BAND
+    ]
+    return Band(u100=times[0], u70=times[1], u50=times[2])
+
+
+def pass_costs(step: StepRun, machine: Machine) -> list[PassCost]:
+    """Return the cost of each pass of `step`."""
+    out = []
+    for plan, share, fmt, report in zip(
+        step.plans, step.shares, step.formats, step.run.reports, strict=True
+    ):
+        compute = compute_ps(plan.macs, share, machine.compute) if plan.macs else 0
+        # An operand feeds a row or a column of the array at a time; the third size is summed
+        # in the unit.
+        array = machine.compute
+        operand = plan.macs // array.rows + plan.macs // array.columns
+        out.append(
+            PassCost(
+                limits=limits_of(report, compute),
+                codec_values=report.decoder_values + report.encoder_values,
+                onchip_read_bytes=operand * fmt.bytes + report.write_bytes,
+                onchip_write_bytes=report.read_bytes + plan.gemm[0] * plan.gemm[1] * fmt.bytes,
+                macs=plan.macs,
+                mac_format=fmt.name,
+            )
+        )
+    return out
+
+
+def chip_energy(cost: PassCost, machine: Machine, level: Level) -> tuple[float, float, float]:
+    """Return codec, on-chip and compute energy of a pass, pJ."""
+    buffer = machine.buffer
+    return (
+        codec_pj(cost.codec_values, level),
+        onchip_pj(
+            cost.onchip_read_bytes,
+            cost.onchip_write_bytes,
+            level,
+            buffer.bank_bytes,
+            buffer.node_nm,
+        ),
+        cost.macs * mac_pj(cost.mac_format, level, buffer.node_nm) if cost.macs else 0.0,
+    )
+
+
+def dram_energy(step: StepRun, machine: Machine, level: Level) -> DramEnergy:
+    """Return the energy of all channels over a step, pJ.
+
+    In `bandwidth` detail activations and the time with a row open are estimated: the
+    device's fitted activations a burst, and a row open whenever the bus is busy.
+    """
+    device = machine.device
+    run = step.run
+    reads, writes = int(run.reads.sum()), int(run.writes.sum())
+    cycles = run.end_ps // device.tck_ps * machine.memory.channels
+    busy = min(cycles, int(run.busy_ps.sum()) // device.tck_ps)
+    a_burst = device.fit.activations if device.fit else device.burst_bytes / device.row_bytes
+    counts = DramCounts(
+        act=round((reads + writes) * a_burst),
+        rd=reads,
+        wr=writes,
+        ref=cycles // device.trefi,
+        active_cycles=busy,
+        precharge_cycles=cycles - busy,
+    )
+    core = dram_core_pj(counts, device.currents, device.energy_timing)
+    bits = (reads + writes) * device.burst_bytes * 8
+    return DramEnergy(
+        act=core.act,
+        rd=core.rd,
+        wr=core.wr,
+        ref=core.ref,
+        active_standby=core.active_standby,
+        precharge_standby=core.precharge_standby,
+        interface=bits * dram_interface_pj_per_bit(device.kind, level),
+    )
+
+
+def step_energy(step: StepRun, costs: list[PassCost], machine: Machine, level: Level) -> Energy:
+    """Return the energy of a step by component, pJ."""
+    dram = dram_energy(step, machine, level)
+    chip = [chip_energy(cost, machine, level) for cost in costs]
+    codec, onchip, compute = (sum(part) for part in zip(*chip, strict=True)) if chip else (0, 0, 0)
+    return Energy(
+        dram=dram,
+        codec=float(codec),
+        onchip=float(onchip),
+        compute=float(compute),
+        total=float(dram.total + codec + onchip + compute),
+    )
+
+
+def add_energy(a: Energy, b: Energy) -> Energy:
+    """Return the sum of two energies, component by component."""
+    dram = DramEnergy(
+        **{f: getattr(a.dram, f) + getattr(b.dram, f) for f in DramEnergy.__struct_fields__}
+    )
+    return Energy(
+        dram=dram,
+        codec=a.codec + b.codec,
+        onchip=a.onchip + b.onchip,
+        compute=a.compute + b.compute,
+        total=a.total + b.total,
+    )

@@ -1,0 +1,104 @@
+"""The tensors of a trace as they are stored under a policy, measured once each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sfpsim.containers.base import Container
+from sfpsim.containers.policy import Policy
+from sfpsim.containers.quality import Quality, quality
+from sfpsim.containers.raw import AS_IS, Plain
+from sfpsim.containers.sampled import Stored, store
+from sfpsim.containers.sfp import SfpFromTrace
+from sfpsim.formats import FORMATS, FloatFormat, format_of
+from sfpsim.hardware.machine import Machine
+from sfpsim.trace.schema import TensorRecord
+
+FLOATS = tuple(fmt.dtype.name for fmt in FORMATS.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A tensor under a policy: its container, sizes and quality."""
+
+    record: TensorRecord
+    container: Container
+    stored: Stored
+    quality: Quality
+    lossless: bool
+
+
+class Tensors:
+    """Measures the tensors of one trace; every (tensor, container) once."""
+
+    def __init__(self, trace: Any, machine: Machine, baseline: Container) -> None:
+        self.trace = trace
+        self.machine = machine
+        self.baseline = baseline
+        self.known: dict[tuple[str, str], Kept] = {}
+
+    def keep(self, record: TensorRecord, policy: Policy) -> Kept:
+        """Return `record` as `policy` stores it."""
+        container = self.container_of(record, policy)
+        key = record.name, container.spec
+        if key not in self.known:
+            self.known[key] = self._measure(record, container)
+        return self.known[key]
+
+    def container_of(self, record: TensorRecord, policy: Policy) -> Container:
+        """Return the container of `record`; what is no float travels as it is."""
+        if record.dtype not in FLOATS:
+            return AS_IS
+        container = policy.container_for(record.role, self.baseline)
+        if isinstance(container, SfpFromTrace):
+            lengths = record.lengths
+            return container.resolve(
+                lengths.mantissa_bits if lengths else None,
+                lengths.exponent_bits if lengths else None,
+            )
+        return container
+
+    def _measure(self, record: TensorRecord, container: Container) -> Kept:
+        runs = [np.asarray(run) for run in self.trace.runs(record)]
+        stored = store(container, runs, full_values=record.values, signed=record.any_sign)
+        if record.dtype not in FLOATS:
+            return Kept(
+                record=record, container=container, stored=stored, quality=Quality(), lossless=True
+            )
+        lossless = container.lossless_for(format_of(runs[0].dtype))
+        found = Quality()
+        if not lossless:
+            for run in runs:
+                found = found + quality(run, container.quantize(run))
+        return Kept(
+            record=record, container=container, stored=stored, quality=found, lossless=lossless
+        )
+
+    def chip_format(self, record: TensorRecord, container: Container) -> FloatFormat | None:
+        """Return the type that values have on chip: the narrowest that holds them.
+
+        None for tensors that are no floats.
+        """
+        if record.dtype not in FLOATS:
+            return None
+        source = next(fmt for fmt in FORMATS.values() if fmt.dtype.name == record.dtype)
+        mantissa, exponent = source.mantissa_bits, source.exponent_bits
+        if isinstance(container, Plain):
+            mantissa = min(mantissa, container.fmt.mantissa_bits)
+            exponent = min(exponent, container.fmt.exponent_bits)
+        kept = getattr(container, "mantissa_bits", None)
+        if kept is not None:
+            mantissa = min(mantissa, kept)
+        formats = [FORMATS[name] for name in self.machine.compute.formats]
+        holding = [
+            f for f in formats if f.mantissa_bits >= mantissa and f.exponent_bits >= exponent
+        ]
+        return holding[0] if holding else formats[-1]
+
+    def chip_bytes(self, record: TensorRecord, container: Container) -> int:
+        """Bytes that the whole tensor takes on chip."""
+        fmt = self.chip_format(record, container)
+        return record.values * (fmt.bytes if fmt else np.dtype(record.dtype).itemsize)

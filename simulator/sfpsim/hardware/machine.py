@@ -1,0 +1,233 @@
+"""Machines as data: the accelerator's units, buffers, codec units, channels and device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from sfpsim.containers.registry import parse_container
+from sfpsim.errors import InputError
+from sfpsim.formats import FORMATS
+from sfpsim.hardware.dram.device import Device, Struct, decode_yaml, load_device
+
+Detail = Literal["bandwidth", "detailed"]
+DETAILS: tuple[Detail, ...] = ("bandwidth", "detailed")
+
+
+class Compute(Struct, frozen=True, kw_only=True):
+    """The array: `rows` x `columns` units of `macs_per_unit` MACs a cycle.
+
+    `formats` are the types that it computes in, narrow to wide; values expand on arrival
+    to the first that holds them.
+    """
+
+    rows: int
+    columns: int
+    macs_per_unit: int
+    clock_mhz: int
+    formats: tuple[str, ...]
+    source: str
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Multiply-accumulates a cycle at full utilisation."""
+        return self.rows * self.columns * self.macs_per_unit
+
+
+class Buffer(Struct, frozen=True, kw_only=True):
+    """The on-chip memory: `bytes` in all, arrays of `bank_bytes`, at `node_nm`.
+
+    Half holds the operand that stays; tiles of `tile_bytes` stream through the other half,
+    two of them loading or draining while one is worked on.
+    """
+
+    bytes: int
+    bank_bytes: int
+    tile_bytes: int
+    node_nm: int
+    source: str
+
+
+class Codec(Struct, frozen=True, kw_only=True):
+    """Codec units of each channel, compressors and decompressors apart.
+
+    `fifo_bytes` lies between a unit and the controller for payload, `metadata_fifo_bytes`
+    for metadata.
+    """
+
+    compressors: int
+    decompressors: int
+    clock_mhz: int
+    fifo_bytes: int
+    metadata_fifo_bytes: int
+    source: str
+
+
+class Dma(Struct, frozen=True, kw_only=True):
+    """Plain streams of each channel, and the bursts each may have outstanding."""
+
+    streams: int
+    outstanding: int
+    source: str
+
+
+class IndexCache(Struct, frozen=True, kw_only=True):
+    """Lines of index entries kept for each channel; the next line is fetched ahead."""
+
+    lines: int
+    line_bytes: int
+    source: str
+
+
+class Memory(Struct, frozen=True, kw_only=True):
+    """Channels of one device, how extents are given out and the default level of detail.
+
+    `extents`: `stack` (the stash on a bump stack, the rest at its worst case),
+    `worst-case` (everything at its worst case) or `paged` (pages of 4 KiB).
+    """
+
+    device: str
+    channels: int
+    detail: Detail
+    extents: Literal["stack", "worst-case", "paged"]
+    source: str
+
+
+class Machine(Struct, frozen=True, kw_only=True):
+    """An accelerator and its off-chip memory. See docs/hardware.md.
+
+    `baseline` is the container of roles that a policy leaves alone; `window_ns` is how far
+    a channel may run ahead of the event queue.
+    """
+
+    name: str
+    summary: str
+    source: str
+    baseline: str
+    compute: Compute
+    buffer: Buffer
+    codec: Codec
+    dma: Dma
+    index_cache: IndexCache
+    memory: Memory
+    window_ns: int = 4000
+
+    def __post_init__(self) -> None:
+        for key, value in _numbers(msgspec.to_builtins(self)):
+            if value <= 0:
+                raise InputError(f"machine {self.name}: {key}={value} must be positive")
+        for name in self.compute.formats:
+            if name not in FORMATS:
+                raise InputError(
+                    f"machine {self.name}: format {name!r}: allowed are {', '.join(FORMATS)}"
+                )
+        if not self.compute.formats:
+            raise InputError(f"machine {self.name}: compute.formats is empty")
+        parse_container(self.baseline)
+        _check_clock(self.name, self.codec.clock_mhz)
+        _check_clock(self.name, self.compute.clock_mhz)
+
+    @property
+    def device(self) -> Device:
+        """The device of its channels."""
+        return load_device(self.memory.device)
+
+    @property
+    def peak_gbps(self) -> float:
+        """Peak memory bandwidth over all channels, 10^9 bytes a second."""
+        return self.memory.channels * self.device.peak_gbps
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits over everything that the machine and its device say."""
+        text = msgspec.json.encode([self, self.device], order="deterministic")
+        return hashlib.sha256(text).hexdigest()[:12]
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _numbers(inner, f"{name}.{key}" if name else key)
+    elif isinstance(value, int):
+        yield name, value
+
+
+def _check_clock(machine: str, mhz: int) -> None:
+    if 1_000_000 % mhz:
+        raise InputError(
+            f"machine {machine}: a clock of {mhz} MHz has no period of whole picoseconds"
+        )
+
+
+@cache
+def _texts() -> dict[str, str]:
+    folder = resources.files("sfpsim.hardware") / "presets"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
+    return {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in files}
+
+
+def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in change.items():
+        inner = out.get(key)
+        both = isinstance(value, dict) and isinstance(inner, dict)
+        out[key] = _merged(inner, value) if both else value  # type: ignore[arg-type]
+    return out
+
+
+def _resolved(text: str, where: str, depth: int = 0) -> dict[str, Any]:
+    """Read a machine's YAML; ``base: NAME`` takes the rest from that preset."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: a machine is a mapping of keys, not {type(data).__name__}")
+    base = data.pop("base", None)
+    if base is None:
+        return data
+    if base not in _texts() or depth > 4:
+        raise InputError(f"{where}: base {base!r}: allowed are {', '.join(_texts())}")
+    return _merged(_resolved(_texts()[base], base, depth + 1), data)
+
+
+def _decoded(text: str, where: str) -> Machine:
+    machine = decode_yaml(yaml.safe_dump(_resolved(text, where)), Machine, where)
+    assert isinstance(machine, Machine)
+    _ = machine.device
+    return machine
+
+
+def load_machine(name: str | Machine) -> Machine:
+    """Return the preset called `name`, or the machine in the YAML file at that path.
+
+    Raises
+    ------
+    InputError
+        If there is neither, a key is unknown or missing, or a value is not allowed.
+    """
+    if isinstance(name, Machine):
+        return name
+    if name in _texts():
+        return _decoded(_texts()[name], f"machine {name}")
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"unknown machine {name!r}: known are {', '.join(_texts())}, or a file")
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: not a text file") from error
+    return _decoded(text, name)
+
+
+def machines() -> list[tuple[str, str, str]]:
+    """Return (name, summary, source) of every machine in the package."""
+    found = [load_machine(name) for name in _texts()]
+    return [(m.name, m.summary, m.source) for m in found]

@@ -1,0 +1,58 @@
+"""On-chip reuse: how often each operand of a product is fetched.
+
+The least of four schemes for A (m x k), B (k x n), C (m x n) with a buffer of S values,
+half of it for the operand that stays; partial sums are never spilled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """A name and how often A and B are fetched; C is written once."""
+
+    name: str
+    a_times: int
+    b_times: int
+    resident: str
+
+
+def _tiles(m: int, n: int, half: int) -> list[tuple[int, int]]:
+    """Candidate (rows of tiles, columns of tiles) of C with a tile in `half` values."""
+    out = []
+    down = 1
+    while down <= m:
+        tile_m = -(-m // down)
+        tile_n = min(n, half // tile_m)
+        if tile_n:
+            out.append((down, -(-n // tile_n)))
+        down *= 2
+    return out
+
+
+def best_scheme(a: int, b: int, c: int, m: int, n: int, buffer_values: int) -> Scheme:
+    """Return the scheme that moves the fewest values.
+
+    Parameters
+    ----------
+    a, b, c
+        Unique values of each operand (all groups).
+    m, n
+        Sizes of C.
+    buffer_values
+        Values of the chip's type that the buffer holds, S.
+    """
+    if a + b + c <= buffer_values:
+        return Scheme(name="everything fits", a_times=1, b_times=1, resident="b")
+    half = max(1, buffer_values // 2)
+    found = [
+        Scheme(name="B resident", a_times=max(1, -(-b // half)), b_times=1, resident="b"),
+        Scheme(name="A resident", a_times=1, b_times=max(1, -(-a // half)), resident="a"),
+    ]
+    found += [
+        Scheme(name="output tiles", a_times=across, b_times=down, resident="")
+        for down, across in _tiles(m, n, half)
+    ]
+    return min(found, key=lambda s: a * s.a_times + b * s.b_times)
