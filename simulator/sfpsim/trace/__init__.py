@@ -1,0 +1,1 @@
+"""What was captured: schema, writer, reader, importers, and capture from PyTorch."""
