@@ -98,7 +98,8 @@ class MemoryPath:
         cache = machine.index_cache
         self.caches = [IndexCache(cache.lines, cache.line_bytes) for _ in range(number)]
         self.burst = machine.device.burst_bytes
-        self.written: dict[str, simpy.Event] = {}
+        self.written: dict[tuple[str, int], simpy.Event] = {}
+        self.writers: list[dict[str, int]] = []
         self.free_in = simpy.Container(self.env, TILES_AT_ONCE, TILES_AT_ONCE)
         self.free_out = simpy.Container(self.env, TILES_AT_ONCE, TILES_AT_ONCE)
         self.loaded = simpy.Store(self.env, TILES_AT_ONCE)
@@ -111,11 +112,12 @@ class MemoryPath:
             zeros = np.zeros(len(self.channels), np.int64)
             parts = ("dram", "decoder", "encoder", "metadata")
             report.busy = {part: zeros.copy() for part in parts}
-            for move in task.writes:
-                self.written.setdefault(move.tensor.name, self.env.event())
+        self._find_writers(tasks)
         self.env.process(self._load(tasks))
         self.env.process(self._compute(tasks))
         self.env.run()
+        if self.remaining:
+            raise RuntimeError(f"the simulation stopped with {self.remaining} tiles to do")
         if self.reports:
             self.reports[-1].end_ps = int(self.env.now)
         states = np.array([channel.state for channel in self.channels])
@@ -127,27 +129,34 @@ class MemoryPath:
             busy_ps=states[:, k.C_BUSY],
         )
 
+    def _find_writers(self, tasks: Sequence[Task]) -> None:
+        """Note, for every task, which earlier task wrote what it reads last."""
+        latest: dict[str, int] = {}
+        for number, task in enumerate(tasks):
+            names = {move.tensor.name for move in task.reads}
+            self.writers.append({name: latest[name] for name in names if name in latest})
+            for move in task.writes:
+                latest[move.tensor.name] = number
+                self.written[move.tensor.name, number] = self.env.event()
+
     def _tiles(self, task: Task) -> int:
         return max(1, min(MAX_TILES, -(-task.onchip_bytes // self.machine.buffer.tile_bytes)))
 
     def _load(self, tasks: Sequence[Task]) -> Generator[simpy.Event, Any, None]:
         for number, task in enumerate(tasks):
             tiles = self._tiles(task)
-            own = {move.tensor.name for move in task.writes}
             for tile in range(tiles):
                 yield self.free_in.get(1)
-                yield from self._wait_written(task, own, self.reports[number])
+                yield from self._wait_written(number)
                 yield self.loaded.put((number, tile, tiles, self._fetch(task, number, tile, tiles)))
 
-    def _wait_written(
-        self, task: Task, own: set[str], report: Report
-    ) -> Generator[simpy.Event, Any, None]:
+    def _wait_written(self, number: int) -> Generator[simpy.Event, Any, None]:
         began = self.env.now
-        for move in task.reads:
-            event = self.written.get(move.tensor.name)
-            if event is not None and not event.processed and move.tensor.name not in own:
+        for name, writer in self.writers[number].items():
+            event = self.written[name, writer]
+            if not event.processed:
                 yield event
-        report.wait_ps += int(self.env.now - began)
+        self.reports[number].wait_ps += int(self.env.now - began)
 
     def _fetch(self, task: Task, number: int, tile: int, tiles: int) -> simpy.Event:
         jobs = []
@@ -203,8 +212,8 @@ class MemoryPath:
                 report.encoder_values += values
 
     def _compute(self, tasks: Sequence[Task]) -> Generator[simpy.Event, Any, None]:
-        remaining = sum(self._tiles(task) for task in tasks)
-        while remaining:
+        self.remaining = sum(self._tiles(task) for task in tasks)
+        while self.remaining:
             number, tile, tiles, ready = yield self.loaded.get()
             task = tasks[number]
             yield ready
@@ -213,20 +222,18 @@ class MemoryPath:
             yield self.env.timeout(share)
             yield self.free_in.put(1)
             done = self._drain(task, number, tile, tiles)
-            self.env.process(self._drained(task, done, tile == tiles - 1))
-            remaining -= 1
+            self.env.process(self._drained(number, task, done, tile == tiles - 1))
+            self.remaining -= 1
             if tile == tiles - 1:
                 self.reports[number].end_ps = int(self.env.now)
                 if self.progress:
                     self.progress(number + 1)
 
     def _drained(
-        self, task: Task, done: simpy.Event, last: bool
+        self, number: int, task: Task, done: simpy.Event, last: bool
     ) -> Generator[simpy.Event, Any, None]:
         yield done
         yield self.free_out.put(1)
         if last:
             for move in task.writes:
-                event = self.written[move.tensor.name]
-                if not event.triggered:
-                    event.succeed()
+                self.written[move.tensor.name, number].succeed()
