@@ -307,7 +307,7 @@ class _Replayer:
             sfpsim=__version__,
             config_hash=_hash(self.machine, results, level),
             trace=TraceInfo(
-                path=str(self.trace.path),
+                path=self.trace.label,
                 steps=len({r.step for r in records}),
                 tensors=len(records),
                 values=sum(r.values for r in records),

@@ -108,7 +108,7 @@ class MemoryPath:
         """Simulate `tasks` in order; `progress` is called with the tasks done."""
         self.progress = progress
         self.reports = [Report() for _ in tasks]
-        for task, report in zip(tasks, self.reports, strict=True):
+        for report in self.reports:
             zeros = np.zeros(len(self.channels), np.int64)
             parts = ("dram", "decoder", "encoder", "metadata")
             report.busy = {part: zeros.copy() for part in parts}

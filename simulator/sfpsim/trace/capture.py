@@ -70,7 +70,10 @@ def _product_op(module: Any, inputs: Any, output: Any) -> Op | None:
 
     if not (inputs and torch.is_tensor(inputs[0]) and torch.is_tensor(output)):
         return None
-    shapes: dict[str, Any] = {"input_shape": tuple(inputs[0].shape), "output_shape": tuple(output.shape)}
+    shapes: dict[str, Any] = {
+        "input_shape": tuple(inputs[0].shape),
+        "output_shape": tuple(output.shape),
+    }
     if isinstance(module, torch.nn.Linear):
         rows = inputs[0].numel() // module.in_features
         return Op(kind="linear", m=rows, n=module.out_features, k=module.in_features, **shapes)

@@ -120,8 +120,8 @@ class Trace:
 
     Attributes
     ----------
-    path
-        Where it is.
+    path, label
+        Where it is, and what results call it.
     manifest
         What it is.
     records
@@ -134,6 +134,7 @@ class Trace:
 
     def __init__(self, path: Path, manifest: Manifest, records: list[TensorRecord]) -> None:
         self.path = path
+        self.label = str(path)
         self.manifest = manifest
         self.records = sorted(records, key=lambda r: (r.step, r.order))
         self._segments: dict[str, Segment] = {}

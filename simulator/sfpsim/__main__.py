@@ -1,0 +1,5 @@
+"""``python -m sfpsim``: the command line."""
+
+from sfpsim.cli import main
+
+main()

@@ -1,0 +1,58 @@
+"""What is in a trace, in numbers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from sfpsim.formats import FORMATS, split
+from sfpsim.trace.reader import Trace
+
+FLOATS = tuple(fmt.dtype.name for fmt in FORMATS.values())
+
+
+def trace_info(trace: Trace) -> dict[str, Any]:
+    """Return steps, epochs, layers, roles, dtypes, bytes, zeros, exponent entropy, lengths.
+
+    `zeros` is the share of values that are 0, and `exponent_entropy_bits` the entropy of
+    the exponent field, by role, over the values that the trace holds.
+    """
+    records = trace.records
+    exponents: dict[str, Any] = {}
+    zeros: Counter[str] = Counter()
+    for record in records:
+        if record.dtype in FLOATS:
+            values = np.asarray(trace.values(record))
+            counts = np.bincount(split(values)[1], minlength=256)
+            exponents[record.role] = exponents.get(record.role, 0) + counts
+            zeros[record.role] += int((values == 0).sum())
+    return {
+        "schema": 1,
+        "path": str(trace.path),
+        "model": trace.manifest.model,
+        "framework": f"{trace.manifest.framework} {trace.manifest.framework_version}",
+        "steps": trace.steps,
+        "epochs": sorted({r.epoch for r in records}),
+        "layers": len({r.layer for r in records}),
+        "tensors": len(records),
+        "values": sum(r.values for r in records),
+        "held_values": sum(r.sampled_values for r in records),
+        "roles": dict(Counter(r.role for r in records)),
+        "dtypes": dict(Counter(r.dtype for r in records)),
+        "bytes": sum(r.values * np.asarray(trace.values(r)).dtype.itemsize for r in records),
+        "zeros": {role: zeros[role] / int(n.sum()) for role, n in exponents.items() if n.sum()},
+        "exponent_entropy_bits": {role: _entropy(n) for role, n in exponents.items()},
+        "lengths": [
+            {"step": r.step, "name": r.name, "mantissa_bits": r.lengths.mantissa_bits,
+             "exponent_bits": r.lengths.exponent_bits}
+            for r in records if r.lengths is not None
+        ],
+    }  # fmt: skip
+
+
+def _entropy(counts: Any) -> float:
+    share = counts[counts > 0] / counts.sum()
+    return -math.fsum(float(p) * math.log2(p) for p in share)
