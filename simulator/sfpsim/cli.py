@@ -11,7 +11,7 @@ import typer
 
 from sfpsim._version import __version__
 from sfpsim.errors import InputError
-from sfpsim.report.terminal import check_target, progress, say, write_json
+from sfpsim.report.terminal import check_target, is_stdout, progress, say, write_json
 
 app = typer.Typer(
     add_completion=False,
@@ -116,9 +116,9 @@ def _deliver(result: Any, target: str | None, out: Path | None) -> None:
         with progress("drawing"):
             write_report(result, out)
     write_json(target, result)
-    say(comparison_table(result), quiet=target == "-")
+    say(comparison_table(result), quiet=is_stdout(target))
     if out is not None:
-        say(f"report: {out / 'report.html'}", quiet=target == "-")
+        say(f"report: {out / 'report.html'}", quiet=is_stdout(target))
 
 
 def _sample() -> Any:
@@ -149,8 +149,8 @@ def demo(
     study = _compare(trace, list(STUDY_CONTAINERS), STUDY_MACHINE)
     write_result(study, out / "one-unit.json")
     _deliver(result, target, out)
-    say(limiter_table(result), quiet=target == "-")
-    say(limiter_table(study), quiet=target == "-")
+    say(limiter_table(result), quiet=is_stdout(target))
+    say(limiter_table(study), quiet=is_stdout(target))
 
 
 @app.command()
@@ -165,7 +165,7 @@ def info(trace: TracePath, target: Json = None) -> None:
         found = trace_info(open_trace(trace))
     write_json(target, found)
     for table in info_tables(found):
-        say(table, quiet=target == "-")
+        say(table, quiet=is_stdout(target))
 
 
 @app.command()
@@ -194,8 +194,8 @@ def replay(
     check_target(target)
     result = _compare(open_trace(trace), policies, machine, detail, per_tensor, out)
     _deliver(result, target, out)
-    say(limiter_table(result), quiet=target == "-")
-    say(layer_table(result.containers[0]), quiet=target == "-")
+    say(limiter_table(result), quiet=is_stdout(target))
+    say(layer_table(result.containers[0]), quiet=is_stdout(target))
 
 
 @app.command()
@@ -247,7 +247,7 @@ def explain(
     )  # fmt: skip
     write_json(target, found)
     for table in explanation_tables(found):
-        say(table, quiet=target == "-")
+        say(table, quiet=is_stdout(target))
 
 
 def _pick_tensor(trace: Any, name: str | None, file: Path) -> Any:
@@ -299,7 +299,7 @@ def encode(
     write_json(target, found)
     say(
         f"{output}: {record.name} as {form.spec}: {sizes.total_bits // 8} bytes for "
-        f"{values.nbytes}, {written} with header and checksums", quiet=target == "-",
+        f"{values.nbytes}, {written} with header and checksums", quiet=is_stdout(target),
     )  # fmt: skip
 
 
@@ -337,7 +337,7 @@ def decode(
         "schema": 1, "path": str(output), "tensor": header.name, "container": header.container,
         "dtype": values.dtype.name, "shape": list(values.shape),
     })  # fmt: skip
-    say(f"{output}: {values.dtype.name} {list(values.shape)}", quiet=target == "-")
+    say(f"{output}: {values.dtype.name} {list(values.shape)}", quiet=is_stdout(target))
 
 
 @app.command()
@@ -361,7 +361,7 @@ def verify(
             kind, tensors = "trace", len(trace.records)
     found = {"schema": 1, "path": str(path), "kind": kind, "tensors": tensors, "sound": True}
     write_json(target, found)
-    say(f"{path}: sound, {tensors} tensor{'s' * (tensors != 1)}", quiet=target == "-")
+    say(f"{path}: sound, {tensors} tensor{'s' * (tensors != 1)}", quiet=is_stdout(target))
 
 
 @app.command("list")
@@ -375,7 +375,7 @@ def list_(
     keys = ("name", "summary", "source")
     write_json(target, {"schema": 1, what: [dict(zip(keys, x, strict=True)) for x in found]})
     for name, summary, source in found:
-        say(f"{name}: {summary} [{source}]", quiet=target == "-")
+        say(f"{name}: {summary} [{source}]", quiet=is_stdout(target))
 
 
 def _listing(what: str) -> list[tuple[str, str, str]]:
@@ -410,7 +410,7 @@ def bench(
     with progress("timing"):
         found = run(which)
     write_json(target, found)
-    say(bench_table(found), quiet=target == "-")
+    say(bench_table(found), quiet=is_stdout(target))
 
 
 @app.command()
@@ -430,7 +430,7 @@ def doctor(
         trace.records = [r for r in trace.records if r.step == trace.steps[0]]
         _compare(trace, list(DEMO_CONTAINERS), DEMO_MACHINE)
     write_json(target, found)
-    say(mapping_table({k: v for k, v in found.items() if k != "schema"}), quiet=target == "-")
+    say(mapping_table({k: v for k, v in found.items() if k != "schema"}), quiet=is_stdout(target))
 
 
 def _installation() -> dict[str, Any]:

@@ -43,6 +43,11 @@ def say(text: Any, quiet: bool = False) -> None:
     Output(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(text)
 
 
+def is_stdout(target: str | None) -> bool:
+    """Whether JSON goes to standard output, and nothing else may."""
+    return target in ("-", "/dev/stdout")
+
+
 def check_target(target: str | None) -> None:
     """Find out before any work whether ``--json TARGET`` can be written.
 
@@ -51,7 +56,7 @@ def check_target(target: str | None) -> None:
     InputError
         If it cannot.
     """
-    if target is None or target == "-":
+    if target is None or is_stdout(target):
         return
     path = Path(target)
     if path.is_dir():
@@ -63,12 +68,13 @@ def check_target(target: str | None) -> None:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether `path` is there and is neither file nor folder (a device, a pipe)."""
+    """Whether `path` must be written in place: a device, a pipe, anything below /dev."""
     try:
         mode = path.stat().st_mode
     except OSError:
         return False
-    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+    in_dev = Path("/dev") in path.absolute().parents
+    return in_dev or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def write_json(target: str | None, value: Any) -> None:
@@ -84,7 +90,7 @@ def write_json(target: str | None, value: Any) -> None:
     if target is None:
         return
     data = msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
-    if target == "-":
+    if is_stdout(target):
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
@@ -95,7 +101,7 @@ def write_json(target: str | None, value: Any) -> None:
         if _is_special(path):
             path.write_bytes(data)
         else:
-            write_atomically(path, data)
+            write_atomically(path.resolve(), data)
     except BrokenPipeError:
         raise
     except OSError as error:

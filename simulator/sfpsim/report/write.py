@@ -157,7 +157,7 @@ def write_array(path: Path, name: str, values: Any) -> None:
     if path.suffix == ".safetensors":
         from safetensors.numpy import save as save_tensors
 
-        _write(path, save_tensors({name: np.ascontiguousarray(values)}))
+        _write(path, save_tensors({name: np.asarray(values, order="C")}))
     elif path.suffix != ".npy":
         raise InputError(f"{path}: allowed are .npy and .safetensors")
     elif values.dtype.name == "bfloat16":
