@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from sfpsim.report import palette
-from sfpsim.report.figures import draw, rendered, short_name, table_bytes
+from sfpsim.report.figures import draw, rendered, table_bytes
 from sfpsim.report.summary import headline, order_flips, sources
-from sfpsim.report.table import comparison_table, layer_table, limiter_table
+from sfpsim.report.table import comparison_table, layer_table, limiter_table, short_name
 from sfpsim.report.write import html, write_report
 
 

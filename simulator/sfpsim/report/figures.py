@@ -15,10 +15,9 @@ from typing import Any
 
 from sfpsim.experiment.result import Comparison, ContainerResult, Energy
 from sfpsim.report import palette
-from sfpsim.report.table import LIMITERS, limiter_shares
+from sfpsim.report.table import LIMITERS, limiter_shares, short_name
 from sfpsim.trace.writer import write_atomically
 
-LONG_NAME = 20
 ROW_INCHES = 0.27
 Row = list[Any]
 
@@ -32,13 +31,6 @@ class Figure:
     caption: str
     figure: Any
     rows: list[Row]
-
-
-def short_name(container: str) -> str:
-    """Break a long specification into lines at its separators."""
-    if len(container) <= LONG_NAME:
-        return container
-    return container.replace(";", ";\n").replace(",exponent=", ",\nexponent=")
 
 
 def _axes(comparison: Comparison, count: int, width: float = 8.6) -> tuple[Any, Any]:

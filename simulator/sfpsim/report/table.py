@@ -34,6 +34,14 @@ SCALES = {
     "pJ": ("pJ", "nJ", "µJ", "mJ"),
 }
 BAR_WIDTH = 24
+LONG_NAME = 20
+
+
+def short_name(container: str) -> str:
+    """Break a long specification into lines at its separators."""
+    if len(container) <= LONG_NAME:
+        return container
+    return container.replace(";", ";\n").replace(",exponent=", ",\nexponent=")
 
 
 def bits_a_value(totals: Totals) -> float | None:
@@ -86,7 +94,8 @@ def comparison_table(comparison: Comparison) -> Table:
     table = _table(COLUMNS, TEXT_COLUMNS, f"{comparison.trace.path} on {comparison.machine.name}")
     first = comparison.containers[0].totals
     for result in comparison.containers:
-        table.add_row(*map(Text, table_row(first, result)))
+        name, *cells = table_row(first, result)
+        table.add_row(Text(short_name(name)), *cells)
     table.caption = (
         f"{comparison.machine.memory_note}. Speed-up is against "
         f"{comparison.containers[0].container}; ± is the standard error of the sampling."
@@ -111,7 +120,7 @@ def limiter_table(comparison: Comparison) -> Table:
     for result in comparison.containers:
         shares = limiter_shares(result)
         cells = (f"{100 * shares[p]:.0f} %" if shares[p] else "-" for p in LIMITERS)
-        table.add_row(Text(result.container), *cells)
+        table.add_row(Text(short_name(result.container)), *cells)
     return table
 
 
