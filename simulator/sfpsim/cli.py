@@ -378,12 +378,22 @@ def list_(
         say(f"{name}: {summary} [{source}]", quiet=is_stdout(target))
 
 
+def _container_summary(name: str) -> tuple[str, str]:
+    """Return summary and source; of a plug-in that gives no bare container, why not."""
+    from sfpsim.containers.registry import parse_container
+
+    try:
+        container = parse_container(name)
+    except InputError as error:
+        return f"not without keys, or not at all: {' '.join(str(error).split())}", "a plug-in"
+    return container.summary, container.source
+
+
 def _listing(what: str) -> list[tuple[str, str, str]]:
     if what == "containers":
-        from sfpsim.containers.registry import known, parse_container
+        from sfpsim.containers.registry import known
 
-        made = [(name, parse_container(name)) for name in known()]
-        return [(name, c.summary, c.source) for name, c in made]
+        return [(name, *_container_summary(name)) for name in known()]
     if what == "machines":
         from sfpsim.hardware.machine import machines
 
