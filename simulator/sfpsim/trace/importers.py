@@ -17,9 +17,7 @@ from sfpsim.trace.writer import DTYPE_CODES
 
 
 class ImportedTrace(Trace):
-    """A file of arrays; `ordered` is False: it knows no layers."""
-
-    ordered = False
+    """A file of arrays; it has no ops and so no order of layers."""
 
     def __init__(
         self, path: Path, shapes: dict[str, tuple[str, tuple[int, ...]]],
