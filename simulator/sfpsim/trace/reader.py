@@ -24,6 +24,8 @@ DTYPES = {
     code: np.dtype(getattr(ml_dtypes, name, None) or name) for name, code in DTYPE_CODES.items()
 }
 MAX_HEADER_BYTES = 100 << 20
+# msgspec lets invalid UTF-8 in keys and deep nesting through as these
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -54,7 +56,7 @@ class Segment:
                 header = msgspec.json.decode(file.read(length), type=dict[str, msgspec.Raw])
             metadata = header.pop("__metadata__", msgspec.Raw(b"{}"))
             self.metadata = msgspec.json.decode(metadata, type=dict[str, str])
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise self.damage(f"its header cannot be read: {error}") from error
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
@@ -72,7 +74,7 @@ class Segment:
         try:
             entry = msgspec.json.decode(raw, type=Entry)
             dtype = DTYPES[entry.dtype]
-        except (msgspec.DecodeError, KeyError) as error:
+        except (*UNREADABLE, KeyError) as error:
             raise self.damage(f"tensor {key!r} has an entry that cannot be read") from error
         shape, (at, end) = entry.shape, entry.data_offsets
         values = math.prod(shape)
@@ -111,7 +113,7 @@ class Segment:
     def _decode(self, key: str, kind: Any) -> Any:
         try:
             return msgspec.json.decode(self.metadata[key], type=kind)
-        except (KeyError, msgspec.DecodeError) as error:
+        except (*UNREADABLE, KeyError) as error:
             raise self.damage(f"its {key} cannot be read") from error
 
     def verify(self) -> None:
@@ -282,7 +284,7 @@ def _manifest(path: Path) -> Manifest:
         raise InputError(f"{path}: no trace: manifest.json cannot be read") from error
     try:
         manifest = msgspec.json.decode(text, type=Manifest)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InputError(f"{path / 'manifest.json'}: {error}") from error
     if manifest.schema != SCHEMA_VERSION:
         raise InputError(
@@ -299,5 +301,5 @@ def _index(path: Path, kind: type[Line]) -> list[Line] | None:
     try:
         lines = (path / INDEX_FILES[kind]).read_bytes().splitlines()
         return [msgspec.json.decode(line, type=kind) for line in lines]
-    except (OSError, msgspec.DecodeError):
+    except (*UNREADABLE, OSError):
         return None
