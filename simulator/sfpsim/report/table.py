@@ -256,7 +256,7 @@ def bench_table(found: Mapping[str, Any]) -> Table:
             x.get("op", x.get("level", "-")),
             number(x.get("mantissa_bits"), "d"),
             number(x.get("gbps"), ".2f"),
-            number(x.get("memcpy_ratio"), ".2f"),
+            number(x.get("memcpy_ratio"), ".3f"),
             number(x.get("seconds"), ".3f"),
         )
     return table
