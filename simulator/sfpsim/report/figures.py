@@ -59,6 +59,12 @@ def _stack(axis: Any, columns: Mapping[str, list[float]], colours: Mapping[str, 
         left = [b + v for b, v in zip(left, values, strict=True)]
 
 
+def _panel_legends(axes: Any, columns: int) -> None:
+    """Put a legend over each panel."""
+    for axis in axes:
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1.07), ncols=columns, borderaxespad=0)
+
+
 def _legend(figure: Any, axes: Any, columns: int) -> None:
     """Put one legend over all panels; a label that shows up twice is listed once."""
     found: dict[str, Any] = {}
@@ -97,13 +103,17 @@ def bits(comparison: Comparison) -> Figure:
         _ends(axis, [sum(s) for s in split], ".1f")
         axis.set_title(role, loc="left")
         axis.set_xlabel("bits per value")
+    most = 1.14 * max(axis.get_xlim()[1] for axis in axes)
+    for axis in axes:
+        axis.set_xticks(range(0, int(most) + 1, 16))
+        axis.set_xlim(0, most)
     _legend(figure, axes, 6)
     return Figure(
         name="bits",
         title="Stored bits per value",
         caption="By role and field. A policy that names one container leaves gradients and "
         "optimizer state in the machine's own type. Metadata are row widths, padding fills "
-        "beats and 64-byte lines, index is one entry a block.",
+        "beats and 64-byte lines, index is one entry a block; integers count as mantissa.",
         figure=figure,
         rows=rows,
     )
@@ -148,7 +158,7 @@ def traffic(comparison: Comparison) -> Figure:
         _ends(axis, sums, ".1f", 8)
         axis.set_title(f"by {key.rstrip('_')}", loc="left")
         axis.set_xlabel("traffic, MB")
-    _legend(figure, axes, 6)
+    _panel_legends(axes, 3)
     rows: list[Row] = [
         ["container", "pass", "role", "read_bytes", "write_bytes", "compulsory_bytes"]
     ]
@@ -189,7 +199,7 @@ def time(comparison: Comparison) -> Figure:
     axes[1].set_xlim(0, peak * 1.06)
     axes[1].set_title("mean memory bandwidth", loc="left")
     axes[1].set_xlabel("10⁹ bytes per second")
-    _legend(figure, axes, 7)
+    _panel_legends(axes, 4)
     rows: list[Row] = [
         ["container", "time_ns", "bandwidth_gbps", *(f"share_{p}" for p in LIMITERS)]
     ]
