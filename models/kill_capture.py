@@ -1,8 +1,9 @@
 """Kills a capture again and again and reads what is left: ``python models/kill_capture.py``.
 
 A child process trains a small network and captures every step; it gets SIGKILL at a random
-moment between the start of its capture and the end of its training. Every trace must open
-and verify afterwards, and hold every step that the child had reported as written.
+moment after its first step. Every trace must open and verify afterwards, and hold every
+step that the child had reported as written. With ``--after 0`` the moment may also lie
+before the first step is written: such a trace is empty, and says so.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-STEPS = 40
-SECONDS_AFTER_START = 0.35
+STEPS = 60
+SECONDS = 0.3
 
 
 def child(path: str) -> None:
@@ -50,16 +51,17 @@ def start(path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def kill(process: subprocess.Popen[str], delay: float) -> int:
-    """Let the child go, kill it `delay` seconds after it began; return the steps it reported."""
+def kill(process: subprocess.Popen[str], after: int, delay: float) -> int:
+    """Let the child go, kill it `delay` seconds after step `after`; return the steps reported."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write("\n")
     process.stdin.flush()
-    process.stdout.readline()
+    for _ in range(1 + after):
+        process.stdout.readline()
     time.sleep(delay)
     process.send_signal(signal.SIGKILL)
-    reported = process.stdout.read().count("step")
+    reported = after + process.stdout.read().count("step")
     process.wait()
     process.stdin.close()
     process.stdout.close()
@@ -67,10 +69,7 @@ def kill(process: subprocess.Popen[str], delay: float) -> int:
 
 
 def judge(path: Path, reported: int) -> str:
-    """Return ``readable``, ``empty`` (killed before the first step was written), or what is wrong.
-
-    An empty trace is one that says so when it is opened.
-    """
+    """Return ``readable``, ``empty`` (no step was written, and it says so), or what is wrong."""
     from sfpsim.errors import InputError
     from sfpsim.trace.reader import open_trace
 
@@ -85,8 +84,11 @@ def judge(path: Path, reported: int) -> str:
     return "incomplete step" if trace.incomplete_steps else "readable"
 
 
-def kills(count: int, seed: int) -> Counter[str]:
-    """Kill `count` captures at random moments; return how many traces were left in what state."""
+def kills(count: int, seed: int, after: int = 1) -> Counter[str]:
+    """Kill `count` captures at random moments; return how many traces are in what state.
+
+    ``in training`` counts the children that had not come to their end.
+    """
     chance = random.Random(seed)
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +97,9 @@ def kills(count: int, seed: int) -> Counter[str]:
             process, path = waiting, Path(folder) / f"{number}.trace"
             # the next child loads PyTorch while this one is killed
             waiting = start(Path(folder) / f"{number + 1}.trace")
-            found[judge(path, kill(process, chance.uniform(0, SECONDS_AFTER_START)))] += 1
+            reported = kill(process, after, chance.uniform(0, SECONDS))
+            found[judge(path, reported)] += 1
+            found["in training"] += reported < STEPS
         waiting.kill()
         waiting.communicate()
     return found
@@ -105,15 +109,18 @@ def main() -> None:
     """Parse the command line, kill, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--after", type=int, default=1, help="steps before the earliest kill")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         child(given.child)
         return
-    found = kills(given.kills, given.seed)
-    good = found["readable"] + found["empty"]
-    print(f"{given.kills} kills: {good} readable traces ({dict(found)})")
+    found = kills(given.kills, given.seed, given.after)
+    print(f"{given.kills} kills, {found.pop('in training')} of them while training:")
+    for state, count in found.most_common():
+        print(f"{count:5d} {state}")
+    good = found["readable"] + (found["empty"] if given.after == 0 else 0)
     raise SystemExit(0 if good == given.kills else 1)
 
 

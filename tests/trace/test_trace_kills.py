@@ -1,6 +1,5 @@
 """Is a trace readable after a kill at any moment?"""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,10 +7,19 @@ import pytest
 pytest.importorskip("torch")
 
 
-def test_ten_kills_leave_ten_readable_traces(monkeypatch):
+@pytest.fixture
+def kills(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "models"))
-    monkeypatch.delitem(sys.modules, "kill_capture", raising=False)
     import kill_capture
 
-    found = kill_capture.kills(10, seed=4)
-    assert found["readable"] + found["empty"] == 10, found
+    return kill_capture.kills
+
+
+def test_kills_after_the_first_step_leave_readable_traces(kills):
+    found = kills(7, seed=4)
+    assert found["readable"] == 7, found
+
+
+def test_kills_before_the_first_step_leave_readable_or_empty_traces(kills):
+    found = kills(3, seed=4, after=0)
+    assert found["readable"] + found["empty"] == 3, found
