@@ -17,7 +17,7 @@ from sfpsim.experiment.result import Comparison
 from sfpsim.report.documents import RESULTS
 from sfpsim.report.figures import draw, rendered
 from sfpsim.report.summary import headline
-from sfpsim.report.table import COLUMNS, LIMITERS, limiter_shares, table_row
+from sfpsim.report.table import COLUMNS, LIMITERS, limiter_shares, significant, table_row
 
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
@@ -54,7 +54,8 @@ def limiter_text(study: Comparison) -> str:
     parts = [f"{p} {100 * shares[p]:.0f} %" for p in LIMITERS if shares[p] >= 0.005]
     return (
         f"With one codec unit a channel ({study.machine.name}), {result.container} takes "
-        f"{result.totals.time_ns / 1e6:.3f} ms, limited by: {', '.join(parts)} of the time."
+        f"{significant(result.totals.time_ns / 1e6)} ms, of which by what limits it: "
+        f"{', '.join(parts)}."
     )
 
 

@@ -111,6 +111,10 @@ def _deliver(result: Any, target: str | None, out: Path | None) -> None:
     from sfpsim.report.table import comparison_table
 
     if out is not None:
+        import logging
+
+        # matplotlib remarks on its own cache folder when it is imported
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         from sfpsim.report.write import write_report
 
         with progress("drawing"):

@@ -15,7 +15,7 @@ from typing import Any
 
 from sfpsim.experiment.result import Comparison, ContainerResult, Energy
 from sfpsim.report import palette
-from sfpsim.report.table import LIMITERS, limiter_shares, short_name
+from sfpsim.report.table import LIMITERS, limiter_shares, short_name, significant
 from sfpsim.trace.writer import write_atomically
 
 ROW_INCHES = 0.27
@@ -74,10 +74,10 @@ def _legend(figure: Any, axes: Any, columns: int) -> None:
     figure.legend(found.values(), found.keys(), loc="outside upper left", ncols=columns)
 
 
-def _ends(axis: Any, values: list[float], form: str, offset: int = 3) -> None:
+def _ends(axis: Any, values: list[float], offset: int = 3) -> None:
     """Write each bar's sum `offset` points beyond its end."""
     for row, value in enumerate(values):
-        axis.annotate(format(value, form), (value, row), (offset, 0), textcoords="offset points",
+        axis.annotate(significant(value, 3), (value, row), (offset, 0), textcoords="offset points",
                       va="center", fontsize=7)  # fmt: skip
     axis.set_xlim(0, max(values, default=0) * 1.16 or 1)
 
@@ -100,7 +100,7 @@ def bits(comparison: Comparison) -> Figure:
         rows += [[role, c.container, *s] for c, s in zip(comparison.containers, split, strict=True)]
         columns = {f: [s[i] for s in split] for i, f in enumerate(palette.FIELDS)}
         _stack(axis, columns, palette.FIELDS)
-        _ends(axis, [sum(s) for s in split], ".1f")
+        _ends(axis, [sum(s) for s in split])
         axis.set_title(role, loc="left")
         axis.set_xlabel("bits per value")
     most = 1.14 * max(axis.get_xlim()[1] for axis in axes)
@@ -155,7 +155,7 @@ def traffic(comparison: Comparison) -> Figure:
         marked = [(b, i) for i, b in enumerate(bounds) if b is not None]
         axis.plot(*(zip(*marked, strict=True) if marked else ([], [])), "D", ms=4.5, mfc="white",
                   mec="black", label="bound of the policy", ls="")  # fmt: skip
-        _ends(axis, sums, ".1f", 8)
+        _ends(axis, sums, 8)
         axis.set_title(f"by {key.rstrip('_')}", loc="left")
         axis.set_xlabel("traffic, MB")
     _panel_legends(axes, 3)
@@ -188,7 +188,7 @@ def time(comparison: Comparison) -> Figure:
         part: [s[part] * t for s, t in zip(shares, times, strict=True)] for part in palette.LIMITERS
     }
     _stack(axes[0], columns, palette.LIMITERS)
-    _ends(axes[0], times, ".2f")
+    _ends(axes[0], times)
     axes[0].set_title("time, by what limits each pass", loc="left")
     axes[0].set_xlabel("time, ms")
     rates = [c.totals.bandwidth_gbps for c in results]

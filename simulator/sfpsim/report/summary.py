@@ -9,7 +9,7 @@ from sfpsim.energy.model import CodecTable, InterfaceTable, load_table
 from sfpsim.errors import InputError
 from sfpsim.experiment.result import Comparison, ContainerResult
 from sfpsim.hardware.machine import Machine, load_machine
-from sfpsim.report.table import bits_a_value, number, speed_up
+from sfpsim.report.table import bits_a_value, number, significant, speed_up
 
 LEVELS = ("low", "middle", "high")
 
@@ -45,8 +45,8 @@ def _narrower(first: ContainerResult, other: ContainerResult) -> bool:
 def _cost(c: ContainerResult) -> str:
     t = c.totals
     return (
-        f"In {c.container} the run moves {(t.read_bytes + t.write_bytes) / 1e6:.1f} MB in "
-        f"{t.time_ns / 1e6:.3f} ms and {t.energy_pj.total / 1e9:.1f} mJ."
+        f"In {c.container} the run moves {significant((t.read_bytes + t.write_bytes) / 1e6)} MB "
+        f"in {significant(t.time_ns / 1e6)} ms and {significant(t.energy_pj.total / 1e9)} mJ."
     )
 
 

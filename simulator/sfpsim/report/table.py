@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -59,6 +60,14 @@ def number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
+def significant(value: float, digits: int = 4) -> str:
+    """Return `value` with this many significant digits, without an exponent."""
+    if not value:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:,.{min(max(places, 0), 9)}f}"
+
+
 def table_row(first: Totals, result: ContainerResult) -> tuple[str, ...]:
     """Return the cells of one container; speed-up is against `first`."""
     t = result.totals
@@ -68,11 +77,11 @@ def table_row(first: Totals, result: ContainerResult) -> tuple[str, ...]:
         number(bits_a_value(t), ".2f") + error,
         number(t.ratio, ".2f"),
         "exact" if result.lossless else number(t.sqnr_db, ".1f"),
-        f"{(t.read_bytes + t.write_bytes) / 1e6:.1f}",
-        f"{t.time_ns / 1e6:.3f}",
+        significant((t.read_bytes + t.write_bytes) / 1e6),
+        significant(t.time_ns / 1e6),
         number(speed_up(first, t), ".2f"),
         f"{t.bandwidth_gbps:.1f}",
-        f"{t.energy_pj.total / 1e9:.2f}",
+        significant(t.energy_pj.total / 1e9),
         t.limiter,
     )
 
@@ -135,10 +144,10 @@ def layer_table(result: ContainerResult) -> Table:
         table.add_row(
             Text(name or "(top)"),
             pass_,
-            f"{sum(x.time_ns for x in layers) / 1e3:,.1f}",
-            f"{sum(x.read_bytes for x in layers) / 1e6:.2f}",
-            f"{sum(x.write_bytes for x in layers) / 1e6:.2f}",
-            f"{sum(x.energy_pj for x in layers) / 1e6:,.1f}",
+            significant(sum(x.time_ns for x in layers) / 1e3),
+            significant(sum(x.read_bytes for x in layers) / 1e6),
+            significant(sum(x.write_bytes for x in layers) / 1e6),
+            significant(sum(x.energy_pj for x in layers) / 1e6),
             limiters.most_common(1)[0][0],
         )
     return table
