@@ -8,6 +8,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from sfpsim.cli import split_policies
+from sfpsim.errors import InputError
+from sfpsim.experiment import bench
+from sfpsim.report.terminal import progress
 
 POLICIES = "fp32,gecko-bias,sfp,m=4,e=5"
 FIELDS = ("sign", "exponent", "mantissa", "metadata", "padding", "index")
@@ -202,3 +205,23 @@ def test_explain_of_a_result_with_itself_changes_nothing(sfpsim, results):
     found = sfpsim("explain", results[0], results[0], "--json", "-").json
     assert found["differs"] == []
     assert all(c["change"] == 0 for w in found["waterfalls"] for c in w["changes"])
+
+
+def test_progress_shows_on_a_terminal_only(monkeypatch, capsys):
+    with progress("reading") as bar:
+        assert bar is None
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with progress("reading") as bar:
+        bar(0.5, "half")
+    assert "half" in capsys.readouterr().err
+
+
+def test_the_replay_benchmark(monkeypatch):
+    monkeypatch.setattr(bench, "REPLAY_VALUES", 4096)
+    monkeypatch.setattr(bench, "COPY_BYTES", 4096)
+    found = bench.bench("replay")
+    assert found["memcpy_gbps"] > 0
+    assert [r["name"] for r in found["results"]] == list(bench.REPLAY_POLICIES)
+    assert found["results"][0]["traffic_bytes"] == 2 * 4 * 4096 * bench.REPLAY_TENSORS
+    with pytest.raises(InputError, match="codec, replay"):
+        bench.bench("dram")

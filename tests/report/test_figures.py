@@ -76,7 +76,7 @@ def test_the_report_is_one_small_file_that_opens_offline(comparison, figures):
     assert text.count("<svg") == len(figures)
     assert text.count("<details") == len(comparison.containers) + 1
     for result in comparison.containers:
-        assert result.container in text
+        assert short_name(result.container) in text
     for sentence in headline(comparison):
         assert sentence in text
     assert comparison.machine.memory_note in text

@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sfpsim.report import palette
 from sfpsim.report.table import LIMITERS, limiter_shares, short_name, significant
 from sfpsim.trace.writer import write_atomically
 
-ROW_INCHES = 0.27
+ROW_INCHES, LINE_INCHES = 0.35, 0.15
 Row = list[Any]
 
 
@@ -38,8 +39,8 @@ def _axes(comparison: Comparison, count: int, width: float = 8.6) -> tuple[Any, 
     from matplotlib.figure import Figure as Canvas
 
     names = [short_name(c.container) for c in comparison.containers]
-    lines = sum(max(1.3, name.count("\n") + 1) for name in names)
-    figure = Canvas(figsize=(width, 1.3 + ROW_INCHES * lines), layout="constrained")
+    height = 1.3 + _row_inches(names) * len(names)
+    figure = Canvas(figsize=(width, height), layout="constrained")
     axes = figure.subplots(1, count, squeeze=False, sharey=True)[0]
     for axis in axes:
         axis.grid(visible=False, axis="y")
@@ -47,6 +48,13 @@ def _axes(comparison: Comparison, count: int, width: float = 8.6) -> tuple[Any, 
     axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     return figure, axes
+
+
+def _row_inches(names: list[str]) -> float:
+    """Return the height of a row at which no two neighbours' labels touch."""
+    lines = [name.count("\n") + 1 for name in names]
+    tallest = max((a + b for a, b in pairwise(lines)), default=2) / 2
+    return max(ROW_INCHES, LINE_INCHES * tallest)
 
 
 def _stack(axis: Any, columns: Mapping[str, list[float]], colours: Mapping[str, str]) -> None:
@@ -62,7 +70,8 @@ def _stack(axis: Any, columns: Mapping[str, list[float]], colours: Mapping[str, 
 def _panel_legends(axes: Any, columns: int) -> None:
     """Put a legend over each panel."""
     for axis in axes:
-        axis.legend(loc="lower left", bbox_to_anchor=(0, 1.07), ncols=columns, borderaxespad=0)
+        above = 1 + 0.25 / (axis.figure.get_figheight() - 1)
+        axis.legend(loc="lower left", bbox_to_anchor=(0, above), ncols=columns, borderaxespad=0)
 
 
 def _legend(figure: Any, axes: Any, columns: int) -> None:
@@ -74,12 +83,13 @@ def _legend(figure: Any, axes: Any, columns: int) -> None:
     figure.legend(found.values(), found.keys(), loc="outside upper left", ncols=columns)
 
 
-def _ends(axis: Any, values: list[float], offset: int = 3) -> None:
-    """Write each bar's sum `offset` points beyond its end."""
-    for row, value in enumerate(values):
-        axis.annotate(significant(value, 3), (value, row), (offset, 0), textcoords="offset points",
-                      va="center", fontsize=7)  # fmt: skip
-    axis.set_xlim(0, max(values, default=0) * 1.16 or 1)
+def _ends(axis: Any, values: list[float], marks: list[float | None] | None = None) -> None:
+    """Write each bar's sum beyond its end, and beyond its mark where it has one."""
+    ends = [max(v, m or 0) for v, m in zip(values, marks or values, strict=True)]
+    for row, (value, end) in enumerate(zip(values, ends, strict=True)):
+        axis.annotate(significant(value, 3), (end, row), (8 if marks else 3, 0),
+                      textcoords="offset points", va="center", fontsize=7)  # fmt: skip
+    axis.set_xlim(0, max(ends, default=0) * 1.18 or 1)
 
 
 def _inside(axis: Any, values: list[float], form: str) -> None:
@@ -155,7 +165,7 @@ def traffic(comparison: Comparison) -> Figure:
         marked = [(b, i) for i, b in enumerate(bounds) if b is not None]
         axis.plot(*(zip(*marked, strict=True) if marked else ([], [])), "D", ms=4.5, mfc="white",
                   mec="black", label="bound of the policy", ls="")  # fmt: skip
-        _ends(axis, sums, 8)
+        _ends(axis, sums, bounds)
         axis.set_title(f"by {key.rstrip('_')}", loc="left")
         axis.set_xlabel("traffic, MB")
     _panel_legends(axes, 3)

@@ -14,7 +14,14 @@ from sfpsim.experiment.result import Comparison, ContainerResult
 from sfpsim.report import palette
 from sfpsim.report.figures import Figure, draw, rendered, save, table_bytes
 from sfpsim.report.summary import headline, order_flips, sources
-from sfpsim.report.table import COLUMNS, TEXT_COLUMNS, grouped_layers, significant, table_row
+from sfpsim.report.table import (
+    COLUMNS,
+    TEXT_COLUMNS,
+    grouped_layers,
+    short_name,
+    significant,
+    table_row,
+)
 from sfpsim.trace.writer import write_atomically
 
 
@@ -26,7 +33,7 @@ def html(comparison: Comparison, figures: list[Figure]) -> bytes:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["significant"] = significant
+    environment.filters |= {"significant": significant, "short": short_name}
     return (
         environment.from_string(text)
         .render(
