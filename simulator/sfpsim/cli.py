@@ -280,31 +280,39 @@ def encode(
 ) -> None:
     """Write a tensor as the real bitstream."""
     from sfpsim.containers.bitstream import write_sfp
-    from sfpsim.containers.registry import parse_list
-    from sfpsim.containers.sfp import SfpFromTrace
     from sfpsim.trace.reader import open_trace
 
     check_target(target)
-    chosen = parse_list([container])
-    if len(chosen) != 1:
-        raise InputError(f"encode takes one container, {len(chosen)} given: {container}")
     trace = open_trace(file)
     record = _pick_tensor(trace, tensor, file)
-    form = chosen[0]
-    if isinstance(form, SfpFromTrace) and record.lengths is not None:
-        form = form.resolve(record.lengths.mantissa_bits, record.lengths.exponent_bits)
+    form = _container_for(record, container)
     values = trace.values(record)
-    if not record.is_sampled and not trace.ordered:
+    if not trace.ordered:
         values = values.reshape(record.shape)
     with progress("encoding"):
         written = write_sfp(output, form, values, name=record.name)
         sizes = form.measure(values)
     found = _encoding(str(output), record.name, form.spec, values.dtype.name, sizes, written)
     write_json(target, found)
+    part = f", a sample of {record.values} values" if record.is_sampled else ""
     say(
-        f"{output}: {record.name} as {form.spec}: {sizes.total_bits // 8} bytes for "
+        f"{output}: {record.name}{part} as {form.spec}: {sizes.total_bits // 8} bytes for "
         f"{values.nbytes}, {written} with header and checksums", quiet=is_stdout(target),
     )  # fmt: skip
+
+
+def _container_for(record: Any, spec: str) -> Any:
+    """Return the one container that `spec` names, at the record's lengths in force."""
+    from sfpsim.containers.registry import parse_list
+    from sfpsim.containers.sfp import SfpFromTrace
+
+    chosen = parse_list([spec])
+    if len(chosen) != 1:
+        raise InputError(f"encode takes one container, {len(chosen)} given: {spec}")
+    form = chosen[0]
+    if isinstance(form, SfpFromTrace) and record.lengths is not None:
+        return form.resolve(record.lengths.mantissa_bits, record.lengths.exponent_bits)
+    return form
 
 
 def _encoding(
@@ -352,7 +360,7 @@ def verify(
     """Check an .sfp file or a trace without decoding."""
     check_target(target)
     with progress("checking"):
-        if path.suffix == ".sfp":
+        if _is_sfp(path):
             from sfpsim.containers.bitstream import verify_sfp
 
             verify_sfp(path)
@@ -366,6 +374,16 @@ def verify(
     found = {"schema": 1, "path": str(path), "kind": kind, "tensors": tensors, "sound": True}
     write_json(target, found)
     say(f"{path}: sound, {tensors} tensor{'s' * (tensors != 1)}", quiet=is_stdout(target))
+
+
+def _is_sfp(path: Path) -> bool:
+    """Whether `path` is named, or begins, like a bitstream."""
+    from sfpsim.containers.bitstream import MAGIC
+
+    if path.suffix == ".sfp" or not path.is_file():
+        return path.suffix == ".sfp"
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
 
 
 @app.command("list")

@@ -126,6 +126,11 @@ def test_encode_takes_the_lengths_in_force(sfpsim, trace, tmp_path):
     assert done.json["container"] == "sfp:m=3,e=5"
 
 
+def test_verify_knows_a_bitstream_by_its_first_bytes(sfpsim, single, tmp_path):
+    assert sfpsim("encode", single, "-c", "fp32", "-o", tmp_path / "x.bin").status == 0
+    assert sfpsim("verify", tmp_path / "x.bin", "--json", "-").json["kind"] == "sfp"
+
+
 def test_verify_reads_traces(sfpsim, trace, arrays):
     assert sfpsim("verify", trace).out == f"{trace}: sound, 2 tensors\n"
     assert sfpsim("verify", arrays, "--json", "-").json["kind"] == "trace"

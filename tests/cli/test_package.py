@@ -1,12 +1,17 @@
 """The rooms: imports point down, public names are there and documented."""
 
 import ast
+import doctest
+import importlib
 import inspect
+import os
+import pkgutil
 from pathlib import Path
 
 import pytest
 
 import sfpsim
+from sfpsim import cli
 
 ROOT = Path(sfpsim.__file__).parent
 BELOW = {
@@ -68,6 +73,30 @@ def test_public_names(name):
     found = getattr(sfpsim, name)
     assert inspect.getdoc(found)
     assert name in dir(sfpsim)
+
+
+def test_the_examples_in_docstrings_run():
+    tried = 0
+    for module in pkgutil.walk_packages(sfpsim.__path__, "sfpsim."):
+        if module.name != "sfpsim.__main__":
+            found = doctest.testmod(importlib.import_module(module.name))
+            assert found.failed == 0, module.name
+            tried += found.attempted
+    assert tried >= 4
+
+
+def test_the_cache_falls_back(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "restored at the end")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setattr(cli, "_writable", lambda folder: folder == tmp_path / "sfpsim")
+    cli._usable_cache()
+    assert os.environ["NUMBA_CACHE_DIR"] == str(tmp_path / "sfpsim")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setattr(cli, "_writable", lambda folder: False)
+    cli._usable_cache()
+    assert Path(os.environ["NUMBA_CACHE_DIR"]).is_dir()
+    assert "temporary one" in capsys.readouterr().err
 
 
 def test_unknown_names_are_attribute_errors():

@@ -159,24 +159,11 @@ def traffic(comparison: Comparison) -> Figure:
     ):  # fmt: skip
         columns = {kind: [_moved(c, key, kind) for c in results] for kind in colours}
         _stack(axis, columns, colours)
-        axis.vlines(needed, [i - 0.45 for i in range(len(needed))],
-                    [i + 0.45 for i in range(len(needed))], color="black", lw=1.4,
-                    label="compulsory")  # fmt: skip
-        marked = [(b, i) for i, b in enumerate(bounds) if b is not None]
-        axis.plot(*(zip(*marked, strict=True) if marked else ([], [])), "D", ms=4.5, mfc="white",
-                  mec="black", label="bound of the policy", ls="")  # fmt: skip
+        _mark(axis, needed, bounds)
         _ends(axis, sums, bounds)
         axis.set_title(f"by {key.rstrip('_')}", loc="left")
         axis.set_xlabel("traffic, MB")
     _panel_legends(axes, 3)
-    rows: list[Row] = [
-        ["container", "pass", "role", "read_bytes", "write_bytes", "compulsory_bytes"]
-    ]
-    for result in results:
-        rows += [
-            [result.container, t.pass_, t.role, t.read_bytes, t.write_bytes, t.compulsory_bytes]
-            for t in result.traffic
-        ]
     return Figure(
         name="traffic",
         title="Traffic between chip and memory",
@@ -184,16 +171,33 @@ def traffic(comparison: Comparison) -> Figure:
         "move at least once in that container; the diamond marks where the traffic would be if "
         "what the policy compresses shrank by exactly its ratio and the rest stayed.",
         figure=figure,
-        rows=rows,
+        rows=_traffic_rows(comparison),
     )
+
+
+def _mark(axis: Any, needed: list[float], bounds: list[float | None]) -> None:
+    """Mark each row's compulsory traffic and, where there is one, its bound."""
+    low, high = ([i + d for i in range(len(needed))] for d in (-0.45, 0.45))
+    axis.vlines(needed, low, high, color="black", lw=1.4, label="compulsory")
+    marked = [(b, i) for i, b in enumerate(bounds) if b is not None]
+    axis.plot([b for b, _ in marked], [i for _, i in marked], "D", ms=4.5, mfc="white",
+              mec="black", label="bound of the policy", ls="")  # fmt: skip
+
+
+def _traffic_rows(comparison: Comparison) -> list[Row]:
+    head: Row = ["container", "pass", "role", "read_bytes", "write_bytes", "compulsory_bytes"]
+    return [head] + [
+        [c.container, t.pass_, t.role, t.read_bytes, t.write_bytes, t.compulsory_bytes]
+        for c in comparison.containers
+        for t in c.traffic
+    ]
 
 
 def time(comparison: Comparison) -> Figure:
     """Time split by limiter, and bandwidth."""
     figure, axes = _axes(comparison, 2)
-    results = comparison.containers
-    shares = [limiter_shares(c) for c in results]
-    times = [c.totals.time_ns / 1e6 for c in results]
+    shares = [limiter_shares(c) for c in comparison.containers]
+    times = [c.totals.time_ns / 1e6 for c in comparison.containers]
     columns = {
         part: [s[part] * t for s, t in zip(shares, times, strict=True)] for part in palette.LIMITERS
     }
@@ -201,21 +205,8 @@ def time(comparison: Comparison) -> Figure:
     _ends(axes[0], times)
     axes[0].set_title("time, by what limits each pass", loc="left")
     axes[0].set_xlabel("time, ms")
-    rates = [c.totals.bandwidth_gbps for c in results]
-    axes[1].barh(range(len(rates)), rates, 0.72, color="#777777")
-    _inside(axes[1], rates, ".1f")
-    peak = comparison.machine.peak_bandwidth_gbps
-    axes[1].axvline(peak, color="black", lw=1, ls="--", label=f"peak {peak:.1f} GB/s")
-    axes[1].set_xlim(0, peak * 1.06)
-    axes[1].set_title("mean memory bandwidth", loc="left")
-    axes[1].set_xlabel("10⁹ bytes per second")
+    _bandwidth(axes[1], comparison)
     _panel_legends(axes, 4)
-    rows: list[Row] = [
-        ["container", "time_ns", "bandwidth_gbps", *(f"share_{p}" for p in LIMITERS)]
-    ]
-    for c, share in zip(results, shares, strict=True):
-        values = [share[p] for p in LIMITERS]
-        rows.append([c.container, c.totals.time_ns, c.totals.bandwidth_gbps, *values])
     return Figure(
         name="time",
         title="Time and bandwidth",
@@ -223,8 +214,30 @@ def time(comparison: Comparison) -> Figure:
         "for the part that needs the most time in it; dependency is waiting for a write to end "
         "before it is read.",
         figure=figure,
-        rows=rows,
+        rows=_time_rows(comparison),
     )
+
+
+def _bandwidth(axis: Any, comparison: Comparison) -> None:
+    rates = [c.totals.bandwidth_gbps for c in comparison.containers]
+    peak = comparison.machine.peak_bandwidth_gbps
+    axis.barh(range(len(rates)), rates, 0.72, color="#777777")
+    _inside(axis, rates, ".1f")
+    axis.axvline(peak, color="black", lw=1, ls="--", label=f"peak {peak:.1f} GB/s")
+    axis.set_xlim(0, peak * 1.06)
+    axis.set_title("mean memory bandwidth", loc="left")
+    axis.set_xlabel("10⁹ bytes per second")
+
+
+def _time_rows(comparison: Comparison) -> list[Row]:
+    rows: list[Row] = [
+        ["container", "time_ns", "bandwidth_gbps", *(f"share_{p}" for p in LIMITERS)]
+    ]
+    for c in comparison.containers:
+        shares = limiter_shares(c)
+        values = [shares[p] for p in LIMITERS]
+        rows.append([c.container, c.totals.time_ns, c.totals.bandwidth_gbps, *values])
+    return rows
 
 
 def energy_parts(energy: Energy) -> dict[str, float]:
@@ -252,17 +265,16 @@ def _range(axis: Any, levels: list[tuple[float, float, float]]) -> None:
     axis.set_xlim(0, max((high for _, _, high in levels), default=0) * 1.06 or 1)
 
 
+def _levels(result: ContainerResult) -> tuple[dict[str, float], ...]:
+    """Return the energy by component in the low, middle and high tables, pJ."""
+    t = result.totals
+    return tuple(energy_parts(e) for e in (t.energy_low_pj, t.energy_pj, t.energy_high_pj))
+
+
 def energy(comparison: Comparison) -> Figure:
     """Energy by component, with the range of the tables: all of it, and memory alone."""
     figure, axes = _axes(comparison, 2)
-    results = comparison.containers
-    tables = [
-        tuple(
-            energy_parts(e)
-            for e in (c.totals.energy_low_pj, c.totals.energy_pj, c.totals.energy_high_pj)
-        )
-        for c in results
-    ]
+    tables = [_levels(c) for c in comparison.containers]
     memory = [k for k in palette.ENERGY if k.startswith("DRAM") or k == "codec"]
     for axis, keys, title in (
         (axes[0], list(palette.ENERGY), "everything"), (axes[1], memory, "DRAM and codec alone"),
@@ -272,10 +284,6 @@ def energy(comparison: Comparison) -> Figure:
         axis.set_title(title, loc="left")
         axis.set_xlabel("energy, mJ")
     _legend(figure, axes, 5)
-    rows: list[Row] = [["container", "tables", *(f"{k}_pj" for k in palette.ENERGY), "total_pj"]]
-    for c, levels in zip(results, tables, strict=True):
-        for level, parts in zip(("low", "middle", "high"), levels, strict=True):
-            rows.append([c.container, level, *parts.values(), sum(parts.values())])
     return Figure(
         name="energy",
         title="Energy",
@@ -283,8 +291,16 @@ def energy(comparison: Comparison) -> Figure:
         "ones, where sources differ. It moves all containers together, so it says little about "
         "their order (see the table below).",
         figure=figure,
-        rows=rows,
+        rows=_energy_rows(comparison),
     )
+
+
+def _energy_rows(comparison: Comparison) -> list[Row]:
+    rows: list[Row] = [["container", "tables", *(f"{k}_pj" for k in palette.ENERGY), "total_pj"]]
+    for c in comparison.containers:
+        for level, parts in zip(("low", "middle", "high"), _levels(c), strict=True):
+            rows.append([c.container, level, *parts.values(), sum(parts.values())])
+    return rows
 
 
 def _lines() -> tuple[Any, Any]:
