@@ -162,7 +162,7 @@ class Observer:
         """Keep the observer's own operations out of what it sees."""
         before, self.busy = self.busy, True
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch._C._DisableTorchDispatch():
                 yield
         finally:
             self.busy = before
