@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,11 @@ def test_the_command_page_names_every_command():
     text = (ROOT / "docs" / "cli.md").read_text()
     commands = {c.name or c.callback.__name__ for c in app.registered_commands}
     assert set(re.findall(r"^\| `sfpsim (\w+)", text, re.M)) == commands
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_help_explains_every_target():
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    explained = {line.split()[0] for line in done.stdout.splitlines() if len(line.split()) > 1}
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    assert explained == set(phony.group(1).split())

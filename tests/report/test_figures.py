@@ -6,14 +6,17 @@ import itertools
 import re
 
 import msgspec
+import numpy as np
 import pytest
 from rich.console import Console
 
+from sfpsim.experiment.compare import compare
 from sfpsim.report import palette
 from sfpsim.report.figures import draw, rendered, table_bytes
 from sfpsim.report.summary import headline, order_flips, sources
 from sfpsim.report.table import comparison_table, layer_table, limiter_table, short_name
 from sfpsim.report.write import html, write_report
+from sfpsim.trace.reader import open_trace
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +140,20 @@ def test_write_report_lists_what_it_wrote(comparison, tmp_path):
     paths = write_report(comparison, tmp_path)
     assert set(paths) == set(tmp_path.iterdir())
     assert len(paths) == 6 * 3 + 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.zeros(0, np.float32), np.zeros(500, np.float32), np.full(500, np.nan, np.float32),
+     np.arange(50)],
+    ids=["empty", "zeros", "nans", "integers"],
+)  # fmt: skip
+def test_degenerate_values_are_drawn(tmp_path, values):
+    np.save(tmp_path / "x.npy", values)
+    policies = ["fp32", "gecko-bias", "sfp:m=0,e=1"]
+    comparison = compare(open_trace(tmp_path / "x.npy"), policies)
+    text = html(comparison, draw(comparison)).decode()
+    assert not re.search(r"\b(nan|inf)\b", text)
+    assert headline(comparison)
+    console = Console(width=100, file=io.StringIO())
+    console.print(comparison_table(comparison))

@@ -70,6 +70,8 @@ def _stack(axis: Any, columns: Mapping[str, list[float]], colours: Mapping[str, 
 def _panel_legends(axes: Any, columns: int) -> None:
     """Put a legend over each panel."""
     for axis in axes:
+        if not axis.get_legend_handles_labels()[0]:
+            continue
         above = 1 + 0.25 / (axis.figure.get_figheight() - 1)
         axis.legend(loc="lower left", bbox_to_anchor=(0, above), ncols=columns, borderaxespad=0)
 
@@ -80,7 +82,8 @@ def _legend(figure: Any, axes: Any, columns: int) -> None:
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    figure.legend(found.values(), found.keys(), loc="outside upper left", ncols=columns)
+    if found:
+        figure.legend(found.values(), found.keys(), loc="outside upper left", ncols=columns)
 
 
 def _ends(axis: Any, values: list[float], marks: list[float | None] | None = None) -> None:
@@ -310,6 +313,11 @@ def _lines() -> tuple[Any, Any]:
     return figure, figure.subplots()
 
 
+def _legend_beside(figure: Any, axis: Any) -> None:
+    if axis.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside right upper")
+
+
 def live(comparison: Comparison) -> Figure:
     """Off-chip bytes in use over the first step."""
     figure, axis = _lines()
@@ -325,7 +333,7 @@ def live(comparison: Comparison) -> Figure:
     axis.set_ylabel("memory in use, MB")
     axis.set_ylim(0, None)
     axis.set_xlim(0, None)
-    figure.legend(loc="outside right upper")
+    _legend_beside(figure, axis)
     return Figure(
         name="live",
         title="Memory in use over a step",
@@ -353,7 +361,7 @@ def exponents(comparison: Comparison) -> Figure:
     axis.set_ylim(0, None)
     axis.set_xlabel("exponent field")
     axis.set_ylabel("share of values, %")
-    figure.legend(loc="outside right upper")
+    _legend_beside(figure, axis)
     return Figure(
         name="exponents",
         title="Exponents",
@@ -385,10 +393,10 @@ def rendered(figure: Any, kind: str) -> bytes:
     import matplotlib as mpl
 
     out = io.BytesIO()
-    when = {"Date": None} if kind == "svg" else {"CreationDate": None}
+    unwanted = ("Creator", "Date", "Format", "Type") if kind == "svg" else ("CreationDate",)
     fixed = {"svg.fonttype": "path", "svg.hashsalt": "sfpsim", "pdf.fonttype": 42}
     with mpl.rc_context({**fixed, "savefig.bbox": "tight"}):
-        figure.savefig(out, format=kind, metadata=when)
+        figure.savefig(out, format=kind, metadata=dict.fromkeys(unwanted))
     return out.getvalue()
 
 

@@ -26,15 +26,15 @@ class Flip:
 def headline(comparison: Comparison) -> list[str]:
     """Return the main message, one sentence each: the fastest, and the fastest exact one."""
     first, *others = comparison.containers
+    others = [c for c in others if c.totals.values and c.totals.time_ns]
     if not others:
-        return [_cost(first)]
+        alone = len(comparison.containers) == 1
+        return [_cost(first)] if alone else [f"No container changes anything. {_cost(first)}"]
     out = [_against(first, min(others, key=lambda c: c.totals.time_ns))]
     exact = [c for c in others if c.lossless and _narrower(first, c)]
     if exact:
-        best = min(exact, key=lambda c: c.totals.time_ns)
-        sentence = _against(first, best)
-        if sentence not in out:
-            out.append(sentence)
+        sentence = _against(first, min(exact, key=lambda c: c.totals.time_ns))
+        out += [sentence] if sentence not in out else []
     return out
 
 
@@ -53,7 +53,8 @@ def _cost(c: ContainerResult) -> str:
 def _against(first: ContainerResult, other: ContainerResult) -> str:
     t = other.totals
     faster = speed_up(first.totals, t)
-    quality = "exact" if other.lossless else f"lossy, SQNR {number(t.sqnr_db, '.1f')} dB"
+    lossy = "lossy" if t.sqnr_db is None else f"lossy, SQNR {t.sqnr_db:.1f} dB"
+    quality = "exact" if other.lossless else lossy
     energy = t.energy_pj.total / first.totals.energy_pj.total if first.totals.values else None
     return (
         f"{other.container} ({quality}; {number(bits_a_value(t), '.1f')} bits per value) is "
