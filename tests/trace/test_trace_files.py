@@ -1,7 +1,9 @@
 """Does a trace give back what was written, and say so when it is damaged?"""
 
+import json
 import random
 import shutil
+import zlib
 
 import ml_dtypes
 import msgspec
@@ -329,3 +331,32 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write_atomically(path, b"new", "no bytes")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_library_of_safetensors_reads_a_segment(tmp_path):
+    from safetensors import safe_open
+
+    arrays = write(tmp_path / "t", steps=1)
+    with safe_open(tmp_path / "t" / "segment-00000.safetensors", framework="np") as file:
+        assert set(file.keys()) == set(arrays)
+        for name, values in arrays.items():
+            assert file.get_tensor(name).tobytes() == values.tobytes()
+        assert set(file.metadata()) == {"records", "ops", "before", "crc32", "metadata_crc32"}
+
+
+def test_a_reader_written_from_the_documentation_alone_finds_the_values(tmp_path):
+    """docs/trace-format.md is enough: JSON lines, offsets, run by run."""
+    arrays = write(tmp_path / "t")
+    found = {}
+    for line in (tmp_path / "t" / "index.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        raw = (tmp_path / "t" / entry["segment"]).read_bytes()
+        start = 8 + int.from_bytes(raw[:8], "little")
+        header = json.loads(raw[8:start])
+        at, end = header[entry["key"]]["data_offsets"]
+        place = json.loads(header["__metadata__"]["records"]).index(entry)
+        data = raw[start + at : start + end]
+        assert zlib.crc32(data) == json.loads(header["__metadata__"]["crc32"])[place]
+        assert entry["runs"] == [[0, 35]]
+        found[entry["name"]] = data
+    assert found == {name: values.tobytes() for name, values in arrays.items()}
