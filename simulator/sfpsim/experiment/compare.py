@@ -74,7 +74,7 @@ def compare(
     parsed = [parse_policy(p) if isinstance(p, str) else p for p in policies]
     if not parsed:
         raise InputError("no container to compare: give at least one")
-    replayer = _Replayer(trace, chosen, per_tensor)
+    replayer = _Replayer(trace, chosen, level, per_tensor)
     results = []
     for number, policy in enumerate(parsed):
         part = _part(progress, number, len(parsed), policy.spec)
@@ -101,9 +101,10 @@ def _part(progress: Progress | None, number: int, count: int, label: str) -> Pro
 class _Replayer:
     """Replays one trace under one policy after the other, measuring tensors once."""
 
-    def __init__(self, trace: Any, machine: Machine, per_tensor: bool) -> None:
+    def __init__(self, trace: Any, machine: Machine, detail: Detail, per_tensor: bool) -> None:
         self.trace = trace
         self.machine = machine
+        self.detail = detail
         self.per_tensor = per_tensor
         self.baseline = parse_container(machine.baseline)
         self.tensors = Tensors(trace, machine, self.baseline)
@@ -121,7 +122,7 @@ class _Replayer:
         before = 0
         out = []
         for plans in steps:
-            simulation = StepSimulation(self.tensors, policy, plans)
+            simulation = StepSimulation(self.tensors, policy, plans, self.detail)
             report = None
             if progress is not None:
                 start, tell = before, progress
@@ -232,7 +233,7 @@ class _Replayer:
         moved = sum(self._traffic_by_role(steps).values())
         compute = sum(layer.limits_ns.compute for layer in layers)
         energies = {level: self._energy(steps, all_costs, level) for level in LEVELS}
-        channel_busy = np.sum([step.run.busy_ps for step in steps], axis=0)
+        channel_busy = np.sum([step.run.counts.busy_ps for step in steps], axis=0)
         return Totals(
             values=sizes.values,
             raw_bits=sizes.raw_bits,

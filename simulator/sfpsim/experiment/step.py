@@ -13,6 +13,7 @@ from sfpsim.experiment.tensors import Kept, Tensors
 from sfpsim.formats import FORMATS, FloatFormat
 from sfpsim.hardware.array import compute_ps, utilisation
 from sfpsim.hardware.extents import Life, Usage, usage
+from sfpsim.hardware.machine import Detail
 from sfpsim.hardware.path import MemoryPath, Move, Run, Task
 from sfpsim.hardware.placement import Placed, extent_bytes, place
 from sfpsim.trace.schema import TensorRecord
@@ -27,6 +28,7 @@ class StepRun:
     shares: list[float]
     formats: list[FloatFormat]
     run: Run
+    detail: Detail
     kept: dict[str, Kept]
     usage: list[Usage]
     extent_bytes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
@@ -35,8 +37,11 @@ class StepRun:
 class StepSimulation:
     """Places the tensors of one step, turns its passes into tasks and runs them."""
 
-    def __init__(self, tensors: Tensors, policy: Policy, plans: list[PassPlan]) -> None:
+    def __init__(
+        self, tensors: Tensors, policy: Policy, plans: list[PassPlan], detail: Detail
+    ) -> None:
         self.tensors = tensors
+        self.detail = detail
         self.machine = tensors.machine
         self.plans = plans
         transfers = [t for plan in plans for t in (*plan.reads, *plan.writes)]
@@ -48,12 +53,14 @@ class StepSimulation:
         placed, rows_p, rows_m, extents = self._place()
         shares = [utilisation(plan.gemm, self.machine.compute) for plan in self.plans]
         tasks = [self._task(p, s, placed) for p, s in zip(self.plans, shares, strict=True)]
-        run = MemoryPath(self.machine, rows_p, rows_m).run(tasks, progress)
+        path = MemoryPath(self.machine, rows_p, rows_m, self.detail)
+        run = path.run(tasks, progress)
         return StepRun(
             plans=self.plans,
             shares=shares,
             formats=[self._compute_format(plan) for plan in self.plans],
             run=run,
+            detail=self.detail,
             kept=self.kept,
             usage=usage(self._lives(), len(tasks), self.machine.memory.extents),
             extent_bytes=extents,

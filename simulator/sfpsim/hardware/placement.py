@@ -214,7 +214,7 @@ def write_jobs(placed: Placed, blocks: I64, burst: int) -> tuple[I64, I64]:
         )
     ):
         jobs[:, column], partial[row] = stream.write_bursts(blocks, burst)
-    jobs[:, k.J_ROWS] *= placed.passes
+    jobs[:, k.J_DELAY] = jobs[:, k.J_ROWS] * (placed.passes - 1)
     jobs[:, k.J_LATENCY] = placed.latency_ps[0]
     jobs[:, k.J_CLASS] = np.where(jobs[:, k.J_ROWS] > 0, k.ENCODE, k.PLAIN_WRITE)
     streams, positions = np.nonzero(partial)

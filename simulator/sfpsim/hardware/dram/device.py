@@ -116,6 +116,11 @@ class Device(Struct, frozen=True, kw_only=True):
         return self.burst_cycles * self.tck_ps
 
     @property
+    def idle_latency_ps(self) -> int:
+        """From a read of an idle bank to the start of its data, ps."""
+        return (self.trcd + self.cl) * self.tck_ps
+
+    @property
     def peak_gbps(self) -> float:
         """Peak bandwidth of the channel, 10^9 bytes a second."""
         return self.burst_bytes * 1000 / self.burst_ps
@@ -151,6 +156,18 @@ class Device(Struct, frozen=True, kw_only=True):
         for key, value in numbers.items():
             if value <= 0:
                 raise InputError(f"device {self.name}: {key}={value} must be positive")
+        for key in ("banks", "rows", "row_bytes", "burst_bytes"):
+            value = getattr(self, key)
+            if value & (value - 1):
+                raise InputError(f"device {self.name}: {key}={value} must be a power of two")
+        if self.tras < self.trcd:
+            raise InputError(
+                f"device {self.name}: tras={self.tras} must not be below trcd={self.trcd}"
+            )
+        if not self.controller.drain_low < self.controller.drain_high <= self.controller.queue:
+            raise InputError(
+                f"device {self.name}: controller: drain_low < drain_high <= queue must hold"
+            )
         if self.mapping != "row bank column":
             raise InputError(
                 f"device {self.name}: mapping {self.mapping!r} is not supported: "
