@@ -249,13 +249,14 @@ class Channels:
 
 
 def _dram_state(count: int, device: Device) -> tuple[I64, I64, I64, I64]:
-    """Banks, queued requests, their order and the write filter of every channel."""
+    """Banks, queued requests, their free places and the write filter of every channel."""
     banks = np.zeros((count, device.banks, k.BANK_COLUMNS), np.int64)
     banks[:, :, k.B_ROW] = -1
+    banks[:, :, k.B_HEAD : k.B_TAIL + 2] = -1
     depth = device.controller.queue
     requests = np.zeros((count, 2, depth, k.REQUEST_COLUMNS), np.int64)
-    order = np.tile(np.arange(depth, dtype=np.int64), (count, 2, 1))
-    return banks, requests, order, np.zeros((count, k.FILTER), np.int64)
+    free = np.tile(np.arange(depth, dtype=np.int64), (count, 2, 1))
+    return banks, requests, free, np.zeros((count, k.FILTER), np.int64)
 
 
 def _fire(event: simpy.Event, _: simpy.Event) -> None:

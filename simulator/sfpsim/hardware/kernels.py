@@ -98,18 +98,23 @@ C_SINCE = 32  # a bank has been open since
 C_QR = 33  # requests queued
 C_QW = 34
 C_DRAIN = 35  # writing until the low watermark
-C_BEST = 36  # command chosen: kind, cycle, queue position or bank
+C_BEST = 36  # command chosen: kind, cycle, bank, and the request it is for
 C_BESTAT = 37
-C_BESTIS = 38
-CHANNEL_COLUMNS = 39
+C_BESTBANK = 38
+C_BESTIS = 39
+C_MODE = 40  # 0: reads are being served, 1: writes
+C_TAKES = 41  # the cycle in which the next burst could be taken
+C_AGE = 42  # requests taken so far
+CHANNEL_COLUMNS = 43
 
-# A bank: open row (-1: none), earliest activate, precharge, column; hits past an older miss.
-B_ROW, B_ACT, B_PRE, B_COL, B_PASSED = 0, 1, 2, 3, 4
-BANK_COLUMNS = 5
+# A bank: open row (-1: none), earliest activate, precharge, column; hits past an older
+# miss; the oldest and the youngest request that wait for it, reads then writes (-1: none).
+B_ROW, B_ACT, B_PRE, B_COL, B_PASSED, B_HEAD, B_TAIL = 0, 1, 2, 3, 4, 5, 7
+BANK_COLUMNS = 9
 
-# A queued request.
-Q_ROW, Q_BANK, Q_BURST, Q_SLOT, Q_STREAM, Q_NUMBER = 0, 1, 2, 3, 4, 5
-REQUEST_COLUMNS = 6
+# A queued request; those of a bank are chained by age.
+Q_ROW, Q_BANK, Q_BURST, Q_SLOT, Q_STREAM, Q_NUMBER, Q_AGE, Q_NEXT = 0, 1, 2, 3, 4, 5, 6, 7
+REQUEST_COLUMNS = 8
 FILTER = 256  # buckets that tell whether a queued write may have an address
 
 # Commands.
@@ -533,7 +538,31 @@ def _cycle(ps: int, par: Any) -> int:
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _choose(c: int, chan: Any, par: Any, banks: Any, requests: Any, order: Any) -> None:
+def _mode(c: int, chan: Any, par: Any) -> int:
+    """Whether channel `c` serves reads (0) or writes (1) now.
+
+    Writes are drained from the high watermark down to the low one, and where no read waits.
+    """
+    if chan[c, C_QW] >= par[P_HIGH]:
+        chan[c, C_DRAIN] = 1
+    elif chan[c, C_QW] <= par[P_LOW]:
+        chan[c, C_DRAIN] = 0
+    return 1 if chan[c, C_QW] and (chan[c, C_DRAIN] or not chan[c, C_QR]) else 0
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _oldest_hit(c: int, bank: int, mode: int, banks: Any, requests: Any, par: Any) -> int:
+    """The oldest request to the bank's open row, -1 where there is none or misses' turn has come."""
+    if banks[c, bank, B_PASSED] >= par[P_CAP]:
+        return -1
+    request, row = banks[c, bank, B_HEAD + mode], banks[c, bank, B_ROW]
+    while request >= 0 and requests[c, mode, request, Q_ROW] != row:
+        request = requests[c, mode, request, Q_NEXT]
+    return request  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _choose(c: int, chan: Any, par: Any, banks: Any, requests: Any) -> None:
     """Choose channel `c`'s next command and its cycle: first ready, then first come.
 
     Of commands that could go in the same cycle a column goes before an activate, an
@@ -542,49 +571,50 @@ def _choose(c: int, chan: Any, par: Any, banks: Any, requests: Any, order: Any) 
     command that would fall on or after the refresh that is due gives way to it.
     """
     clock = max(chan[c, C_CLOCK], chan[c, C_CMD])
-    if chan[c, C_QW] >= par[P_HIGH]:
-        chan[c, C_DRAIN] = 1
-    elif chan[c, C_QW] <= par[P_LOW]:
-        chan[c, C_DRAIN] = 0
-    mode = 1 if chan[c, C_QW] and (chan[c, C_DRAIN] or not chan[c, C_QR]) else 0
+    mode = _mode(c, chan, par)
     column_from = max(clock, chan[c, C_NWR] if mode else chan[c, C_NRD])
     act_from = max(clock, chan[c, C_NACT], chan[c, C_FAW + chan[c, C_FAWP]] + par[P_FAW])
-    kind, at, which = NONE, FAR, 0
-    act_at, act_which = FAR, 0
-    hits, misses, closed = 0, 0, 0
-    for i in range(chan[c, C_QW] if mode else chan[c, C_QR]):
-        request = order[c, mode, i]
-        bank, row = requests[c, mode, request, Q_BANK], requests[c, mode, request, Q_ROW]
-        bit = 1 << bank
-        opened = banks[c, bank, B_ROW]
-        if opened < 0:
-            if not closed & bit:
-                closed |= bit
-                when = max(act_from, banks[c, bank, B_ACT])
-                if when < act_at:
-                    act_at, act_which = when, i
-        elif opened == row and banks[c, bank, B_PASSED] < par[P_CAP]:
-            if not hits & bit:
-                hits |= bit
-                when = max(column_from, banks[c, bank, B_COL])
-                if when < at:
-                    kind, at, which = COLUMN, when, i
+    kind, at, age, bank, which = NONE, FAR, FAR, -1, -1
+    for b in range(banks.shape[1]):
+        request = banks[c, b, B_HEAD + mode]
+        if request < 0:
+            continue
+        if banks[c, b, B_ROW] < 0:
+            sort, when = ACTIVATE, max(act_from, banks[c, b, B_ACT])
         else:
-            misses |= bit
-    if act_at < at:
-        kind, at, which = ACTIVATE, act_at, act_which
-    misses &= ~hits
-    for bank in range(banks.shape[1]):
-        if misses & (1 << bank):
-            when = max(clock, banks[c, bank, B_PRE])
-            if when < at:
-                kind, at, which = PRECHARGE, when, bank
+            hit = _oldest_hit(c, b, mode, banks, requests, par)
+            if hit >= 0:
+                sort, when, request = COLUMN, max(column_from, banks[c, b, B_COL]), hit
+            else:
+                sort, when = PRECHARGE, max(clock, banks[c, b, B_PRE])
+        if when > at:
+            continue
+        mine = requests[c, mode, request, Q_AGE]
+        if when < at or sort < kind or (sort == kind and mine < age):
+            kind, at, age, bank, which = sort, when, mine, b, request
     if kind != NONE and at >= chan[c, C_DUE]:
         kind, at = _next_refresh(c, chan, banks)
+    chan[c, C_MODE] = mode
     chan[c, C_BEST], chan[c, C_BESTAT] = kind, at
-    chan[c, C_BESTIS] = which if kind < PRECHARGE_ALL else mode
-    if kind == COLUMN or kind == ACTIVATE:
-        chan[c, C_BESTIS] = which * 2 + mode
+    chan[c, C_BESTBANK], chan[c, C_BESTIS] = bank, which
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _stays(c: int, kind: int, chan: Any, par: Any, banks: Any, requests: Any) -> bool:
+    """Whether the command chosen stays the choice now that a request of `kind` was queued.
+
+    True only in the two common cases that need no search: the request is of the kind that
+    is not being served, or the chosen column goes before it whatever it needs.
+    """
+    mode, best = chan[c, C_MODE], chan[c, C_BEST]
+    if best == NONE or _mode(c, chan, par) != mode:
+        return False
+    if kind != mode:
+        return True
+    if best != COLUMN:
+        return False
+    # Every other command, activates included, is no earlier than the command bus.
+    return bool(chan[c, C_BESTAT] <= max(chan[c, C_CLOCK], chan[c, C_CMD]))
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -636,64 +666,78 @@ def _refresh_idle(c: int, cycle: int, chan: Any, par: Any, banks: Any) -> None:
 @njit(cache=True, nogil=True, _nrt=False)
 def _queue_request(
     c: int, kind: int, address: int, g: int, stream: int, number: int, chan: Any, par: Any,
-    requests: Any, order: Any, filters: Any,
+    banks: Any, requests: Any, free: Any, filters: Any,
 ) -> None:  # fmt: skip
     """Put a burst into the read (kind 0) or write (kind 1) queue of channel `c`."""
     column = C_QW if kind else C_QR
-    request = order[c, kind, chan[c, column]]
+    request = free[c, kind, chan[c, column]]
     chan[c, column] += 1
     burst = address >> (par[P_BURST_SHIFT] - 3)
     above = burst >> par[P_COLUMN_SHIFT]
+    bank = above & ((1 << par[P_BANK_SHIFT]) - 1)
     requests[c, kind, request, Q_BURST] = burst
-    requests[c, kind, request, Q_BANK] = above & ((1 << par[P_BANK_SHIFT]) - 1)
+    requests[c, kind, request, Q_BANK] = bank
     requests[c, kind, request, Q_ROW] = (above >> par[P_BANK_SHIFT]) & par[P_ROW_MASK]
     requests[c, kind, request, Q_SLOT] = g
     requests[c, kind, request, Q_STREAM] = stream
     requests[c, kind, request, Q_NUMBER] = number
+    requests[c, kind, request, Q_AGE] = chan[c, C_AGE]
+    requests[c, kind, request, Q_NEXT] = -1
+    chan[c, C_AGE] += 1
+    tail = banks[c, bank, B_TAIL + kind]
+    if tail < 0:
+        banks[c, bank, B_HEAD + kind] = request
+    else:
+        requests[c, kind, tail, Q_NEXT] = request
+    banks[c, bank, B_TAIL + kind] = request
     if kind:
-        filters[c, burst % FILTER] += 1
+        filters[c, burst & (FILTER - 1)] += 1
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _is_queued(c: int, burst: int, chan: Any, requests: Any, order: Any, filters: Any) -> bool:
+def _is_queued(c: int, burst: int, par: Any, banks: Any, requests: Any, filters: Any) -> bool:
     """Whether a write to the address `burst` waits."""
-    if not filters[c, burst % FILTER]:
+    if not filters[c, burst & (FILTER - 1)]:
         return False
-    for i in range(chan[c, C_QW]):
-        if requests[c, 1, order[c, 1, i], Q_BURST] == burst:
+    bank = (burst >> par[P_COLUMN_SHIFT]) & ((1 << par[P_BANK_SHIFT]) - 1)
+    request = banks[c, bank, B_HEAD + 1]
+    while request >= 0:
+        if requests[c, 1, request, Q_BURST] == burst:
             return True
+        request = requests[c, 1, request, Q_NEXT]
     return False
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _take(c: int, kind: int, position: int, chan: Any, requests: Any, order: Any) -> int:
-    """Take a request out of its queue; returns its place, free until the next is queued."""
+def _take(c: int, kind: int, request: int, chan: Any, banks: Any, requests: Any, free: Any) -> bool:
+    """Take a request out of its queue; returns whether it went past an older one."""
+    bank = requests[c, kind, request, Q_BANK]
+    before, at = -1, banks[c, bank, B_HEAD + kind]
+    while at != request:
+        before, at = at, requests[c, kind, at, Q_NEXT]
+    after = requests[c, kind, request, Q_NEXT]
+    if before < 0:
+        banks[c, bank, B_HEAD + kind] = after
+    else:
+        requests[c, kind, before, Q_NEXT] = after
+    if after < 0:
+        banks[c, bank, B_TAIL + kind] = before
     column = C_QW if kind else C_QR
-    request = order[c, kind, position]
-    last = chan[c, column] - 1
-    for i in range(position, last):
-        order[c, kind, i] = order[c, kind, i + 1]
-    order[c, kind, last] = request
-    chan[c, column] = last
-    return request  # type: ignore[no-any-return]
+    chan[c, column] -= 1
+    free[c, kind, chan[c, column]] = request
+    return bool(before >= 0)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
 def _issue_column(
-    c: int, at: int, chan: Any, par: Any, banks: Any, requests: Any, order: Any, filters: Any
-) -> tuple[int, int]:
-    """Issue the chosen read or write; returns its request and the cycle after its data."""
-    position, kind = chan[c, C_BESTIS] >> 1, chan[c, C_BESTIS] & 1
-    request = order[c, kind, position]
-    bank, row = requests[c, kind, request, Q_BANK], requests[c, kind, request, Q_ROW]
-    for i in range(position):
-        older = order[c, kind, i]
-        if requests[c, kind, older, Q_BANK] == bank and requests[c, kind, older, Q_ROW] != row:
-            banks[c, bank, B_PASSED] += 1
-            break
-    _take(c, kind, position, chan, requests, order)
+    c: int, at: int, chan: Any, par: Any, banks: Any, requests: Any, free: Any, filters: Any
+) -> int:
+    """Issue the chosen read or write; returns the cycle after its data."""
+    request, kind, bank = chan[c, C_BESTIS], chan[c, C_MODE], chan[c, C_BESTBANK]
+    if _take(c, kind, request, chan, banks, requests, free):
+        banks[c, bank, B_PASSED] += 1
     if kind:
-        filters[c, requests[c, 1, request, Q_BURST] % FILTER] -= 1
+        filters[c, requests[c, 1, request, Q_BURST] & (FILTER - 1)] -= 1
         end = at + par[P_CWL] + par[P_BURST]
         chan[c, C_NWR] = at + par[P_CCD]
         chan[c, C_NRD] = max(chan[c, C_NRD], end + par[P_WTR])
@@ -708,31 +752,27 @@ def _issue_column(
     chan[c, C_CMD] = at + par[P_CMD_COL]
     chan[c, C_BUSY] += _ps(end, par) - _ps(end - par[P_BURST], par)
     chan[c, C_LAST] = max(chan[c, C_LAST], _ps(end, par))
-    return request, end
+    return end  # type: ignore[no-any-return]
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _issue_row(c: int, at: int, chan: Any, par: Any, banks: Any, requests: Any, order: Any) -> None:
+def _issue_row(c: int, at: int, chan: Any, par: Any, banks: Any, requests: Any) -> None:
     """Issue the chosen activate, precharge or refresh."""
-    kind, which = chan[c, C_BEST], chan[c, C_BESTIS]
+    kind, bank = chan[c, C_BEST], chan[c, C_BESTBANK]
     if kind == PRECHARGE_ALL:
         _close_all(c, at, chan, par, banks)
     elif kind == REFRESH:
         _refresh(c, at, chan, par, banks)
     elif kind == PRECHARGE:
-        banks[c, which, B_ROW] = -1
-        banks[c, which, B_PASSED] = 0
-        banks[c, which, B_ACT] = max(banks[c, which, B_ACT], at + par[P_RP])
+        banks[c, bank, B_ROW] = -1
+        banks[c, bank, B_ACT] = max(banks[c, bank, B_ACT], at + par[P_RP])
         chan[c, C_PRE] += 1
         chan[c, C_CMD] = at + par[P_CMD_PRE]
         chan[c, C_OPEN] -= 1
         if not chan[c, C_OPEN]:
             chan[c, C_OPEN_CYCLES] += at - chan[c, C_SINCE]
     else:
-        queued = which & 1
-        request = order[c, queued, which >> 1]
-        bank = requests[c, queued, request, Q_BANK]
-        banks[c, bank, B_ROW] = requests[c, queued, request, Q_ROW]
+        banks[c, bank, B_ROW] = requests[c, chan[c, C_MODE], chan[c, C_BESTIS], Q_ROW]
         banks[c, bank, B_COL] = at + par[P_RCD]
         banks[c, bank, B_PRE] = at + par[P_RAS]
         banks[c, bank, B_ACT] = at + par[P_RAS] + par[P_RP]
@@ -775,9 +815,18 @@ def _ready_slot(c: int, now: int, offer: Any, chan: Any, par: Any) -> int:
 
 
 @njit(cache=True, nogil=True, _nrt=False)
+def _plan(c: int, offer: Any, chan: Any, par: Any) -> None:
+    """Note when channel `c` takes its next burst and when anything happens in it."""
+    takes = _next_accept(c, offer, chan, par)
+    chan[c, C_TAKES] = takes
+    cycle = min(takes, chan[c, C_BESTAT])
+    chan[c, C_NEXT] = _ps(cycle, par) if cycle < FAR else FAR
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def run_detailed(
     until: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any, tickets: Any,
-    finished: Any, rows_p: Any, rows_m: Any, times: Any, banks: Any, requests: Any, order: Any,
+    finished: Any, rows_p: Any, rows_m: Any, times: Any, banks: Any, requests: Any, free: Any,
     filters: Any,
 ) -> int:  # fmt: skip
     """Serve bursts command by command; return the time reached, as `run_bandwidth` does.
@@ -791,8 +840,7 @@ def run_detailed(
     for c in range(channels):
         for kind in range(CLASSES):
             _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
-        cycle = min(_next_accept(c, offer, chan, par), chan[c, C_BESTAT])
-        chan[c, C_NEXT] = _ps(cycle, par) if cycle < FAR else FAR
+        _plan(c, offer, chan, par)
     while True:
         c = 0
         for i in range(1, channels):
@@ -800,42 +848,36 @@ def run_detailed(
                 c = i
         if chan[c, C_NEXT] >= horizon:
             return horizon
-        takes = _next_accept(c, offer, chan, par)
-        cycle = min(takes, chan[c, C_BESTAT])
-        now = _ps(cycle, par)
-        if takes == cycle:
+        cycle = min(chan[c, C_TAKES], chan[c, C_BESTAT])
+        if chan[c, C_TAKES] == cycle:
             done = _take_burst(
                 c, cycle, jobs, queue, slots, offer, chan, par, tickets, finished, rows_p, rows_m,
-                times, banks, requests, order, filters,
+                times, banks, requests, free, filters,
             )  # fmt: skip
             horizon = min(horizon, done)
-            _choose(c, chan, par, banks, requests, order)
         chan[c, C_CLOCK] = cycle
         if chan[c, C_BESTAT] == cycle:
-            if chan[c, C_BEST] == COLUMN:
-                kind = chan[c, C_BESTIS] & 1
-                request, end = _issue_column(
-                    c, cycle, chan, par, banks, requests, order, filters
-                )  # fmt: skip
+            request, kind = chan[c, C_BESTIS], chan[c, C_MODE]
+            chan[c, C_LAST] = max(chan[c, C_LAST], _ps(cycle, par))
+            if chan[c, C_BEST] != COLUMN:
+                _issue_row(c, cycle, chan, par, banks, requests)
+            else:
+                end = _issue_column(c, cycle, chan, par, banks, requests, free, filters)
                 if not kind:
                     done = _deliver(
                         c, request, _ps(end, par), jobs, queue, slots, offer, chan, par, tickets,
                         finished, rows_p, rows_m, times, requests,
                     )  # fmt: skip
                     horizon = min(horizon, done)
-            else:
-                _issue_row(c, cycle, chan, par, banks, requests, order)
-            chan[c, C_LAST] = max(chan[c, C_LAST], now)
-            _choose(c, chan, par, banks, requests, order)
-        cycle = min(_next_accept(c, offer, chan, par), chan[c, C_BESTAT])
-        chan[c, C_NEXT] = _ps(cycle, par) if cycle < FAR else FAR
+            _choose(c, chan, par, banks, requests)
+        _plan(c, offer, chan, par)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
 def _take_burst(
     c: int, cycle: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any,
     tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any, banks: Any, requests: Any,
-    order: Any, filters: Any,
+    free: Any, filters: Any,
 ) -> int:  # fmt: skip
     """Take a burst into the controller; returns when a ticket is done by that, or FAR."""
     now = _ps(cycle, par)
@@ -848,16 +890,24 @@ def _take_burst(
     number = _accept(g, now, jobs, slots, par, rows_p, rows_m, times)
     address = jobs[job, J_PADDR + 2 * stream] + (number << (par[P_BURST_SHIFT] - 3))
     if kind >= ENCODE:
-        _queue_request(c, 1, address, g, stream, number, chan, par, requests, order, filters)
+        _queue_request(
+            c, 1, address, g, stream, number, chan, par, banks, requests, free, filters
+        )  # fmt: skip
+        if not _stays(c, 1, chan, par, banks, requests):
+            _choose(c, chan, par, banks, requests)
         done = _served(g, now, jobs, slots, offer, par, tickets, finished)
-    elif _is_queued(c, address >> (par[P_BURST_SHIFT] - 3), chan, requests, order, filters):
+    elif _is_queued(c, address >> (par[P_BURST_SHIFT] - 3), par, banks, requests, filters):
         chan[c, C_FORWARDED] += 1
         data = _ps(cycle + 1, par)
         chan[c, C_LAST] = max(chan[c, C_LAST], data)
         _arrived(g, stream, number, data, jobs, slots, par, rows_p, rows_m, times)
         done = _served(g, data, jobs, slots, offer, par, tickets, finished)
     else:
-        _queue_request(c, 0, address, g, stream, number, chan, par, requests, order, filters)
+        _queue_request(
+            c, 0, address, g, stream, number, chan, par, banks, requests, free, filters
+        )  # fmt: skip
+        if not _stays(c, 0, chan, par, banks, requests):
+            _choose(c, chan, par, banks, requests)
         done = FAR
     if slots[g, S_JOB] < 0:
         _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
