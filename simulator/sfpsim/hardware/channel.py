@@ -150,7 +150,8 @@ class Channels:
         kinds = jobs[:, k.J_CLASS]
         where = channel * k.CLASSES + kinds
         for pair in np.unique(where).tolist():
-            self._enqueue(*divmod(pair, k.CLASSES), np.array(ids)[where == pair])
+            channel_number, kind = divmod(pair, k.CLASSES)
+            self._enqueue(channel_number, kind, np.array(ids)[where == pair])
         if not self.wake.triggered:
             self.wake.succeed()
         return event

@@ -242,14 +242,10 @@ def _decode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
             at = base
     if row == rows:  # what is left is padding: it drains as it comes
         while pfreed < pknown:
-            times[g, T_PFREE, pfreed & ring] = (
-                max(cycle, times[g, T_PDATA, pfreed & ring]) * period
-            )
+            times[g, T_PFREE, pfreed & ring] = max(cycle, times[g, T_PDATA, pfreed & ring]) * period
             pfreed += 1
         while mfreed < mknown:
-            times[g, T_MFREE, mfreed & ring] = (
-                max(cycle, times[g, T_MDATA, mfreed & ring]) * period
-            )
+            times[g, T_MFREE, mfreed & ring] = max(cycle, times[g, T_MDATA, mfreed & ring]) * period
             mfreed += 1
     slots[g, S_ROW] = row
     slots[g, S_PBITS], slots[g, S_MBITS] = pbits, mbits
@@ -450,7 +446,7 @@ def _served(
         return FAR
     finished[0] += 1
     finished[finished[0]] = ticket
-    return np.int64(tickets[ticket, 1])
+    return np.int64(tickets[ticket, 1])  # type: ignore[return-value]
 
 
 @njit(cache=True, nogil=True, _nrt=False)
