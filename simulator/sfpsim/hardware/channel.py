@@ -60,7 +60,8 @@ def _timed(par: I64, device: Device) -> None:
     par[k.P_COLUMN_SHIFT] = (d.row_bytes // d.burst_bytes).bit_length() - 1
     par[k.P_BANK_SHIFT] = d.banks.bit_length() - 1
     par[k.P_ROW_MASK] = d.rows - 1
-    par[k.P_QUEUE], par[k.P_CAP] = queues.queue, queues.hit_cap
+    par[k.P_XOR] = d.banks - 1 if "^" in d.mapping else 0
+    par[k.P_QUEUE], par[k.P_CAP], par[k.P_TURN] = queues.queue, queues.hit_cap, queues.turn
     par[k.P_HIGH], par[k.P_LOW] = queues.drain_high, queues.drain_low
 
 

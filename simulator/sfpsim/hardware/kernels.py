@@ -97,7 +97,7 @@ C_OPEN = 31  # banks open
 C_SINCE = 32  # a bank has been open since
 C_QR = 33  # requests queued
 C_QW = 34
-C_DRAIN = 35  # writing until the low watermark
+C_SERVED = 35  # bursts served since reads and writes last took turns
 C_BEST = 36  # command chosen: kind, cycle, bank, and the request it is for
 C_BESTAT = 37
 C_BESTBANK = 38
@@ -158,7 +158,9 @@ P_QUEUE = 37
 P_HIGH = 38
 P_LOW = 39
 P_CAP = 40
-PARAMETER_COLUMNS = 41
+P_XOR = 41  # row bits that are XORed onto the bank
+P_TURN = 42
+PARAMETER_COLUMNS = 43
 
 FAR = 1 << 62
 
@@ -535,20 +537,21 @@ def _cycle(ps: int, par: Any) -> int:
 
 @njit(cache=True, nogil=True, _nrt=False)
 def _mode(c: int, chan: Any, par: Any) -> int:
-    """Whether channel `c` serves reads (0) or writes (1) now.
+    """Whether channel `c` is to serve reads (0) or writes (1) now.
 
-    Writes are drained from the high watermark down to the low one, and where no read waits.
+    Reads give way where none waits, or where the high watermark of writes is reached and a
+    turn of reads is over; writes where the low watermark or the turn's end is reached and a
+    read waits.
     """
-    if chan[c, C_QW] >= par[P_HIGH]:
-        chan[c, C_DRAIN] = 1
-    elif chan[c, C_QW] <= par[P_LOW]:
-        chan[c, C_DRAIN] = 0
-    return 1 if chan[c, C_QW] and (chan[c, C_DRAIN] or not chan[c, C_QR]) else 0
+    reads, writes, over = chan[c, C_QR], chan[c, C_QW], chan[c, C_SERVED] >= par[P_TURN]
+    if chan[c, C_MODE]:
+        return 0 if not writes or (reads and (over or writes <= par[P_LOW])) else 1
+    return 1 if writes and (not reads or (over and writes >= par[P_HIGH])) else 0
 
 
 @njit(cache=True, nogil=True, _nrt=False)
 def _oldest_hit(c: int, bank: int, mode: int, banks: Any, requests: Any, par: Any) -> int:
-    """The oldest request to the bank's open row, -1 where there is none or misses' turn has come."""
+    """The oldest request to the open row of a bank; -1: none, or it is the misses' turn."""
     if banks[c, bank, B_PASSED] >= par[P_CAP]:
         return -1
     request, row = banks[c, bank, B_HEAD + mode], banks[c, bank, B_ROW]
@@ -590,7 +593,8 @@ def _choose(c: int, chan: Any, par: Any, banks: Any, requests: Any) -> None:
             kind, at, age, bank, which = sort, when, mine, b, request
     if kind != NONE and at >= chan[c, C_DUE]:
         kind, at = _next_refresh(c, chan, banks)
-    chan[c, C_MODE] = mode
+    if mode != chan[c, C_MODE]:
+        chan[c, C_MODE], chan[c, C_SERVED] = mode, 0
     chan[c, C_BEST], chan[c, C_BESTAT] = kind, at
     chan[c, C_BESTBANK], chan[c, C_BESTIS] = bank, which
 
@@ -660,6 +664,13 @@ def _refresh_idle(c: int, cycle: int, chan: Any, par: Any, banks: Any) -> None:
 
 
 @njit(cache=True, nogil=True, _nrt=False)
+def _bank(burst: int, par: Any) -> int:
+    above = burst >> par[P_COLUMN_SHIFT]
+    row = above >> par[P_BANK_SHIFT]
+    return (above & ((1 << par[P_BANK_SHIFT]) - 1)) ^ (row & par[P_XOR])  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def _queue_request(
     c: int, kind: int, address: int, g: int, stream: int, number: int, chan: Any, par: Any,
     banks: Any, requests: Any, free: Any, filters: Any,
@@ -669,11 +680,11 @@ def _queue_request(
     request = free[c, kind, chan[c, column]]
     chan[c, column] += 1
     burst = address >> (par[P_BURST_SHIFT] - 3)
-    above = burst >> par[P_COLUMN_SHIFT]
-    bank = above & ((1 << par[P_BANK_SHIFT]) - 1)
+    bank = _bank(burst, par)
     requests[c, kind, request, Q_BURST] = burst
     requests[c, kind, request, Q_BANK] = bank
-    requests[c, kind, request, Q_ROW] = (above >> par[P_BANK_SHIFT]) & par[P_ROW_MASK]
+    row = burst >> (par[P_COLUMN_SHIFT] + par[P_BANK_SHIFT])
+    requests[c, kind, request, Q_ROW] = row & par[P_ROW_MASK]
     requests[c, kind, request, Q_SLOT] = g
     requests[c, kind, request, Q_STREAM] = stream
     requests[c, kind, request, Q_NUMBER] = number
@@ -695,8 +706,7 @@ def _is_queued(c: int, burst: int, par: Any, banks: Any, requests: Any, filters:
     """Whether a write to the address `burst` waits."""
     if not filters[c, burst & (FILTER - 1)]:
         return False
-    bank = (burst >> par[P_COLUMN_SHIFT]) & ((1 << par[P_BANK_SHIFT]) - 1)
-    request = banks[c, bank, B_HEAD + 1]
+    request = banks[c, _bank(burst, par), B_HEAD + 1]
     while request >= 0:
         if requests[c, 1, request, Q_BURST] == burst:
             return True
@@ -746,6 +756,7 @@ def _issue_column(
         banks[c, bank, B_PRE] = max(banks[c, bank, B_PRE], at + par[P_RTP])
         chan[c, C_READS] += 1
     chan[c, C_CMD] = at + par[P_CMD_COL]
+    chan[c, C_SERVED] += 1
     chan[c, C_BUSY] += _ps(end, par) - _ps(end - par[P_BURST], par)
     chan[c, C_LAST] = max(chan[c, C_LAST], _ps(end, par))
     return end  # type: ignore[no-any-return]
