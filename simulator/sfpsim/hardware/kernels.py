@@ -58,7 +58,7 @@ S_ROW = 9
 S_PBITS = 10  # bits of the streams up to the last row, from the first burst on
 S_MBITS = 11
 S_CYCLE = 12  # codec cycle of the last row
-S_LAST = 13  # ps; latest data time seen
+S_LAST = 13  # ps; reads: latest data time; writes: when the last burst was taken
 S_FREE = 14  # ps; free from
 S_OUT = 15  # bursts served
 S_START = 16
@@ -196,7 +196,7 @@ def _start(
         slots[g, S_IREADY] = FAR if jobs[job, J_DEPENDENT] else start
         if kind >= ENCODE:
             _encode(g, jobs, slots, par, rows_p, rows_m, times)
-        _offer(g, jobs, slots, offer, par, times)
+        _offer(g, start, jobs, slots, offer, par, times)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -319,11 +319,14 @@ def _encode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _offer(g: int, jobs: Any, slots: Any, offer: Any, par: Any, times: Any) -> None:
-    """Note the next burst that slot `g` would send and when; FAR: none yet."""
+def _offer(g: int, now: int, jobs: Any, slots: Any, offer: Any, par: Any, times: Any) -> None:
+    """Note the next burst that slot `g` would send from `now` on, and when; FAR: none yet.
+
+    The index goes first; metadata go before payload where they can go as soon.
+    """
     job = slots[g, S_JOB]
     if jobs[job, J_CLASS] >= ENCODE:
-        _offer_write(g, job, jobs, slots, offer, times)
+        _offer_write(g, now, job, jobs, slots, offer, times)
         return
     ring = times.shape[2] - 1
     offer[g] = FAR
@@ -331,33 +334,34 @@ def _offer(g: int, jobs: Any, slots: Any, offer: Any, par: Any, times: Any) -> N
         slots[g, S_STREAM] = INDEX
         offer[g] = slots[g, S_START]
         return
-    number = slots[g, S_MNEXT]
-    if number < jobs[job, J_MBURSTS] and number < slots[g, S_MFREED] + par[P_MFIFO]:
-        slots[g, S_STREAM] = METADATA
-        room = times[g, T_MFREE, (number - par[P_MFIFO]) & ring]
-        offer[g] = max(slots[g, S_IREADY], room if number >= par[P_MFIFO] else 0)
-        return
+    depth, mdepth = par[P_FIFO] if jobs[job, J_ROWS] else par[P_WINDOW], par[P_MFIFO]
     number = slots[g, S_PNEXT]
-    if number == jobs[job, J_PBURSTS]:
-        return
-    depth = par[P_FIFO] if jobs[job, J_ROWS] else par[P_WINDOW]
-    if number < slots[g, S_PFREED] + depth:
-        slots[g, S_STREAM] = PAYLOAD
+    if number < jobs[job, J_PBURSTS] and number < slots[g, S_PFREED] + depth:
         room = times[g, T_PFREE, (number - depth) & ring]
+        slots[g, S_STREAM] = PAYLOAD
         offer[g] = max(slots[g, S_IREADY], room if number >= depth else 0)
+    number = slots[g, S_MNEXT]
+    if number < jobs[job, J_MBURSTS] and number < slots[g, S_MFREED] + mdepth:
+        room = times[g, T_MFREE, (number - mdepth) & ring]
+        when = max(slots[g, S_IREADY], room if number >= mdepth else 0)
+        if when <= max(now, offer[g]):
+            slots[g, S_STREAM] = METADATA
+            offer[g] = when
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _offer_write(g: int, job: int, jobs: Any, slots: Any, offer: Any, times: Any) -> None:
+def _offer_write(g: int, now: int, job: int, jobs: Any, slots: Any, offer: Any, times: Any) -> None:
     ring = times.shape[2] - 1
     plain = jobs[job, J_ROWS] == 0
     offer[g] = FAR
-    if slots[g, S_MNEXT] < slots[g, S_MKNOWN]:
-        slots[g, S_STREAM] = METADATA
-        offer[g] = slots[g, S_START] if plain else times[g, T_MDATA, slots[g, S_MNEXT] & ring]
-    elif slots[g, S_PNEXT] < slots[g, S_PKNOWN]:
+    if slots[g, S_PNEXT] < slots[g, S_PKNOWN]:
         slots[g, S_STREAM] = PAYLOAD
         offer[g] = slots[g, S_START] if plain else times[g, T_PDATA, slots[g, S_PNEXT] & ring]
+    if slots[g, S_MNEXT] < slots[g, S_MKNOWN]:
+        when = slots[g, S_START] if plain else times[g, T_MDATA, slots[g, S_MNEXT] & ring]
+        if when <= max(now, offer[g]):
+            slots[g, S_STREAM] = METADATA
+            offer[g] = when
     elif slots[g, S_PNEXT] == jobs[job, J_PBURSTS] and slots[g, S_INEXT] < jobs[job, J_IBURSTS]:
         slots[g, S_STREAM] = INDEX
         offer[g] = slots[g, S_LAST]
@@ -427,18 +431,22 @@ def _served(
 ) -> int:
     """Count a burst of slot `g`; after the last one end its job.
 
-    Returns when the job's ticket is done, FAR while it is not.
+    A decompressor is free after the last row, a compressor when the controller took its
+    last burst, a plain stream when all its data are there or taken. Returns when the job's
+    ticket is done, FAR while it is not.
     """
     job = slots[g, S_JOB]
+    reads = jobs[job, J_CLASS] < ENCODE
     slots[g, S_OUT] += 1
-    slots[g, S_LAST] = max(slots[g, S_LAST], data)
+    if reads:
+        slots[g, S_LAST] = max(slots[g, S_LAST], data)
     if slots[g, S_OUT] < jobs[job, J_PBURSTS] + jobs[job, J_MBURSTS] + jobs[job, J_IBURSTS]:
         return FAR
-    rows, unit = jobs[job, J_ROWS], slots[g, S_CYCLE] * par[P_CODEC_PS]
-    done = slots[g, S_LAST]
-    if rows and jobs[job, J_CLASS] == DECODE:
-        done = max(done, unit + jobs[job, J_LATENCY])
-    slots[g, S_FREE] = unit if rows else slots[g, S_LAST]
+    done = max(slots[g, S_LAST], data)
+    slots[g, S_FREE] = slots[g, S_LAST]
+    if reads and jobs[job, J_ROWS]:
+        slots[g, S_FREE] = slots[g, S_CYCLE] * par[P_CODEC_PS]
+        done = max(done, slots[g, S_FREE] + jobs[job, J_LATENCY])
     slots[g, S_JOB] = -1
     offer[g] = FAR
     ticket = jobs[job, J_TICKET]
@@ -520,7 +528,7 @@ def run_bandwidth(
         if slots[g, S_JOB] < 0:
             _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
         else:
-            _offer(g, jobs, slots, offer, par, times)
+            _offer(g, now, jobs, slots, offer, par, times)
         chan[c, C_NEXT] = _first_offer(c, offer, chan, per)
 
 
@@ -872,7 +880,7 @@ def run_detailed(
                 end = _issue_column(c, cycle, chan, par, banks, requests, free, filters)
                 if not kind:
                     done = _deliver(
-                        c, request, _ps(end, par), jobs, queue, slots, offer, chan, par, tickets,
+                        c, request, _ps(cycle, par), _ps(end, par), jobs, queue, slots, offer, chan, par, tickets,
                         finished, rows_p, rows_m, times, requests,
                     )  # fmt: skip
                     horizon = min(horizon, done)
@@ -919,13 +927,13 @@ def _take_burst(
     if slots[g, S_JOB] < 0:
         _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
     else:
-        _offer(g, jobs, slots, offer, par, times)
+        _offer(g, now, jobs, slots, offer, par, times)
     return done
 
 
 @njit(cache=True, nogil=True, _nrt=False)
 def _deliver(
-    c: int, request: int, data: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any,
+    c: int, request: int, now: int, data: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any,
     par: Any, tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any, requests: Any,
 ) -> int:  # fmt: skip
     """Hand the data of a read to its slot; returns when a ticket is done by that, or FAR."""
@@ -937,7 +945,7 @@ def _deliver(
     if slots[g, S_JOB] < 0:
         _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
     else:
-        _offer(g, jobs, slots, offer, par, times)
+        _offer(g, now, jobs, slots, offer, par, times)
     return done
 
 
