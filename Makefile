@@ -5,24 +5,29 @@ BIN    := $(VENV)/bin
 BASE   := $(VENV)/.base
 FULL   := $(VENV)/.full
 TORCH  ?= torch==2.13.0
-REFERENCE ?= ../shared/reference
+PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba-cache
+export PIP_ROOT_USER_ACTION := ignore
+export JUPYTER_PLATFORM_DIRS := 1
 
 .PHONY: help setup demo test check bench validate traces notebooks docs warmup clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 14
+	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
+	  | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 14
 
 $(BASE): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) \
+	  and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
-	touch $@
+	$(PIP) -e .
+	@touch $@
 
 $(FULL): $(BASE)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[torch,dev]"
-	touch $@
+	$(PIP) "$(TORCH)"
+	$(PIP) -e ".[torch,baselines,dev]"
+	@touch $@
 
 setup: $(FULL) ## build .venv with everything the other targets need
 
@@ -34,27 +39,32 @@ test: $(FULL) ## run the tests
 
 check: $(FULL) ## lint and type-check (ruff, mypy strict)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(BASE) ## the benchmarks of the README, beside memcpy in the same run
+bench: $(FULL) ## the benchmarks, beside memcpy and other compressors in the same run
 	$(BIN)/sfpsim bench
 
-validate: $(FULL) ## exact sizes against the reference tensors in REFERENCE=folder
-	$(BIN)/python -m sfpsim.testing.validate $(REFERENCE)
+validate: $(FULL) ## exact sizes against reference tensors: make validate REFERENCE=folder
+	@test -n "$(REFERENCE)" || { echo "make validate REFERENCE=folder: name the folder with \
+	expected.json and its .safetensors files" >&2; exit 2; }
+	$(BIN)/python -m sfpsim.testing.validate "$(REFERENCE)"
 
 traces: $(FULL) ## train the sample models again and rewrite the sample traces
 	$(BIN)/python traces/make_samples.py
 
-notebooks: $(FULL) ## execute the notebooks
-	$(BIN)/jupytext --to ipynb --output notebooks/01_first_replay.ipynb notebooks/01_first_replay.py
-	$(BIN)/python -m pytest -q --nbmake notebooks/*.ipynb
+notebooks: $(FULL) ## make the notebooks from their .py files and execute them
+	$(BIN)/jupytext --quiet --to ipynb notebooks/*.py
+	$(BIN)/python -m pytest -q --nbmake notebooks
 
-docs: $(FULL) ## rewrite the generated parts of docs/ (JSON Schema, figures of the README)
-	$(BIN)/python docs/generate.py
+docs: $(BASE) ## rewrite the generated parts of the docs (schemas, numbers and picture of the README)
+	$(BIN)/sfpsim demo --out demo-out > /dev/null
+	$(BIN)/python docs/generate.py demo-out
 
 warmup: $(BASE) ## compile and cache the kernels
 	$(BIN)/sfpsim doctor --warmup
 
 clean: ## remove the environment, caches and outputs
-	rm -rf $(VENV) .numba-cache demo-out build dist simulator/*.egg-info
+	rm -rf $(VENV) .numba-cache demo-out build dist simulator/*.egg-info notebooks/*.ipynb
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -prune -exec rm -rf {} +

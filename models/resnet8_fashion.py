@@ -1,23 +1,22 @@
 """ResNet-8 on Fashion-MNIST, captured: ``python models/resnet8_fashion.py --out run.trace``.
 
-The data are the four ``*.gz`` files of Fashion-MNIST (MIT licence), in the folder given by
-``--data`` or the environment variable SFPSIM_DATA.
+The data (MIT licence) are looked for in ``--data``, SFPSIM_DATA, and where Debian's
+package dataset-fashion-mnist puts them.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
+from datasets import fashion_folder, fashion_mnist
 from torch import nn
 
+from sfpsim.errors import InputError
 from sfpsim.trace.capture import Capture
-
-SIDE = 28
 
 
 class Block(nn.Module):
@@ -62,55 +61,53 @@ class ResNet8(nn.Module):
         return self.fc(self.pool(x).flatten(1))
 
 
-def data_folder(given: str | None) -> Path:
-    """Return the folder with the data, or stop and say where they come from."""
-    folder = Path(given or os.environ.get("SFPSIM_DATA", "fashion-mnist"))
-    if not (folder / "train-images-idx3-ubyte.gz").is_file():
-        raise SystemExit(
-            f"{folder}: no Fashion-MNIST here. Install the Debian package "
-            "dataset-fashion-mnist (or download the four .gz files of Fashion-MNIST) and name "
-            "the folder with --data or SFPSIM_DATA."
+class Training:
+    """ResNet-8 in training with SGD and momentum: ``step`` runs one step and returns its loss.
+
+    Raises
+    ------
+    SystemExit
+        If the data are missing.
+    """
+
+    def __init__(self, folder: Path, batch: int, seed: int = 1) -> None:
+        torch.manual_seed(seed)
+        self.x, self.y = fashion_mnist(folder)
+        self.order = torch.randperm(len(self.x))
+        self.batch = batch
+        self.model = ResNet8()
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4
         )
-    return folder
+        self.criterion = nn.CrossEntropyLoss()
 
+    def epoch(self, number: int) -> int:
+        """Return the epoch in which step `number` lies."""
+        return number * self.batch // len(self.order)
 
-def load(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return normalised training images (n, 1, 28, 28), float32, and labels (n,), int64."""
-    raw = gzip.decompress((folder / "train-images-idx3-ubyte.gz").read_bytes())
-    images = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 1, SIDE, SIDE)
-    raw = gzip.decompress((folder / "train-labels-idx1-ubyte.gz").read_bytes())
-    labels = np.frombuffer(raw, np.uint8, offset=8)
-    x = (torch.from_numpy(images.astype(np.float32)) / 255 - 0.286) / 0.353
-    return x, torch.from_numpy(labels.astype(np.int64))
+    def step(self, number: int, watch: AbstractContextManager[None] | None = None) -> float:
+        """Run step `number`, forward and backward pass inside `watch`."""
+        at = number * self.batch % (len(self.order) - self.batch)
+        pick = self.order[at : at + self.batch]
+        with watch or nullcontext():
+            loss = self.criterion(self.model(self.x[pick]), self.y[pick])
+            loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(loss.item())
 
 
 def train(
     folder: Path, out: Path, *, steps: int, captured: set[int], sample: int | None, batch: int
 ) -> list[float]:
     """Train for `steps` steps, capture some of them, and return the losses."""
-    torch.manual_seed(1)
-    torch.set_num_threads(1)
-    x, y = load(folder)
-    order = torch.randperm(len(x))
-    model = ResNet8()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
-    criterion = nn.CrossEntropyLoss()
-    losses = []
+    run = Training(folder, batch)
     with Capture(
-        model, out, steps=captured, sample=sample, optimizer=optimizer, seed=1, batch_size=batch,
-        licence="MIT (Fashion-MNIST, Zalando)",
+        run.model, out, steps=captured, sample=sample, optimizer=run.optimizer, seed=1,
+        batch_size=batch, licence="MIT (Fashion-MNIST, Zalando)",
         note=f"SGD 0.05, momentum 0.9, batch {batch}, {steps} steps of Fashion-MNIST",
     ) as capture:  # fmt: skip
-        for step in range(steps):
-            at = step * batch % (len(order) - batch)
-            pick = order[at : at + batch]
-            with capture.step(epoch=step * batch // len(order)):
-                loss = criterion(model(x[pick]), y[pick])
-                loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            losses.append(loss.item())
-    return losses
+        return [run.step(n, capture.step(epoch=run.epoch(n))) for n in range(steps)]
 
 
 def main() -> None:
@@ -121,14 +118,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--every", type=int, default=50)
     parser.add_argument("--sample", type=int, help="values kept of each tensor; all by default")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=32)
     given = parser.parse_args()
+    torch.set_num_threads(1)
     losses = train(
-        data_folder(given.data), Path(given.out), steps=given.steps,
+        fashion_folder(given.data), Path(given.out), steps=given.steps,
         captured=set(range(0, given.steps, given.every)), sample=given.sample, batch=given.batch,
     )  # fmt: skip
     print(f"loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.3f}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(str(error)) from error

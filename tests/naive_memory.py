@@ -386,11 +386,12 @@ def naive_controller(device, reads, writes, slots_of_a_kind, window):
                     bus_free = cycle + d.command_cycles.pre
                     for b in opened:
                         b.row, b.pre = None, cycle
-            elif all(cycle >= max(b.pre + d.trp, b.act + d.tras + d.trp) for b in banks):
-                if cycle >= refreshed + d.trfc:
-                    commands.append((cycle, "ref", 0, 0))
-                    bus_free, refreshed = cycle + d.command_cycles.pre, cycle
-                    refresh_due += d.trefi
+            elif cycle >= refreshed + d.trfc and all(
+                cycle >= max(b.pre + d.trp, b.act + d.tras + d.trp) for b in banks
+            ):
+                commands.append((cycle, "ref", 0, 0))
+                bus_free, refreshed = cycle + d.command_cycles.pre, cycle
+                refresh_due += d.trefi
             continue
         choice = None
         seen_hit = {}

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,73 +11,97 @@ import typer
 
 from sfpsim._version import __version__
 from sfpsim.errors import InputError
+from sfpsim.report.terminal import check_target, is_stdout, progress, say, write_json
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="What a training run would cost if its tensors lay in off-chip memory in another "
     "container.",
 )
-DEMO_CONTAINERS = ("fp32", "bf16", "gecko-bias", "gecko-delta", "sfp:m=4,e=5",
-                   "sfp:m=4,exponent=gecko-bias", "sfp:m=1,e=4")  # fmt: skip
-DEMO_MACHINES = ("sfp-2024", "sfp-2024-one-unit")
+UsageError: Any = typer.BadParameter.__mro__[2]  # ClickException; typer does not export it
+PLAIN_CONTAINERS = ("fp32", "bf16", "fp16", "gecko-bias", "gecko-delta")
+DEMO_CONTAINERS = (*PLAIN_CONTAINERS, "sfp:m=4,e=5", "sfp:m=4,exponent=gecko-bias", "sfp:m=1,e=4")
+DEMO_MACHINE, STUDY_MACHINE = "sfp-2024", "sfp-2024-one-unit"
+STUDY_CONTAINERS = ("fp32", DEMO_CONTAINERS[-1])
+LISTS = ("containers", "machines", "devices")
+PARTS = ("numpy", "numba", "simpy", "matplotlib", "safetensors", "msgspec", "torch", "distributed",
+         "zstandard", "lz4", "numcodecs")  # fmt: skip
 
-Json = Annotated[str | None, typer.Option("--json", help="Write JSON to FILE; - for stdout.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder for figures and the report.")]
-MachineName = Annotated[str, typer.Option("--machine", help="A preset or a YAML file.")]
+TracePath = Annotated[
+    Path, typer.Argument(metavar="TRACE", help="A trace, or a .safetensors, .npz or .npy file.")
+]
+Json = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write JSON; - for standard output.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Write figures and the report there.")
+]
+MachineName = Annotated[
+    str, typer.Option("--machine", metavar="M", help="A machine's name, or a YAML file.")
+]
 DetailName = Annotated[
-    str | None, typer.Option("--detail", help="bandwidth or detailed; the machine's by default.")
+    str | None,
+    typer.Option("--detail", help="bandwidth or detailed; the machine's own by default."),
 ]
 PerTensor = Annotated[bool, typer.Option("--per-tensor", help="List every tensor in the JSON.")]
 
 
-def _say(text: Any, quiet: bool = False) -> None:
-    if not quiet:
-        from rich.console import Console
-
-        width = None if sys.stdout.isatty() else 120
-        Console(width=width).print(text)
-
-
-def _write_json(target: str | None, data: bytes) -> None:
-    if target == "-":
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    elif target is not None:
-        from sfpsim.trace.writer import write_atomically
-
-        write_atomically(Path(target), data)
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        say(f"sfpsim {__version__}")
+    elif context.invoked_subcommand is None:
+        say(context.get_help())
 
 
-def _plain_json(target: str | None, value: Any) -> None:
-    _write_json(target, (json.dumps(value, indent=2) + "\n").encode())
+def split_policies(texts: list[str]) -> list[str]:
+    """Split comma lists of containers and policies.
 
+    A piece with ``=`` before any ``:`` continues the container before it, unless it begins
+    with a role and ``=``, which begins a policy.
 
-@contextmanager
-def _progress() -> Iterator[Callable[[float, str], None] | None]:
-    """Yield a progress callback with a bar on standard error; None where it is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
+    Examples
+    --------
+    >>> split_policies(["fp32,sfp:m=4,e=5", "weight=bf16;activation=sfp,m=4"])
+    ['fp32', 'sfp:m=4,e=5', 'weight=bf16;activation=sfp:m=4']
+    """
+    from sfpsim.containers.policy import ROLES
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda done, label: bar.update(task, completed=done, description=label)
+    out: list[str] = []
+    for text in texts:
+        fresh = True
+        for piece in text.split(","):
+            name, equals, _ = piece.partition(":")[0].partition("=")
+            if equals and not fresh and name.strip() not in (*ROLES, "all"):
+                out[-1] += ("," if ":" in out[-1].rpartition(";")[2] else ":") + piece
+            else:
+                out.append(piece)
+            fresh = False
+    return [policy.strip() for policy in out]
 
 
 def _compare(
     trace: Any, policies: list[str], machine: str, detail: str | None = None,
-    per_tensor: bool = False,
+    per_tensor: bool = False, out: Path | None = None,
 ) -> Any:  # fmt: skip
+    """Compare; whatever can be wrong with what was asked for is found before any work."""
+    from sfpsim.containers.policy import parse_policy
     from sfpsim.experiment.compare import compare
+    from sfpsim.hardware.machine import load_machine
 
-    with _progress() as bar:
+    parsed, chosen = [parse_policy(p) for p in policies], load_machine(machine)
+    if out is not None:
+        from sfpsim.report.write import make_folder
+
+        make_folder(out)
+    with progress("measuring") as bar:
         return compare(
-            trace, policies, machine=machine, detail=detail,  # type: ignore[arg-type]
+            trace, parsed, machine=chosen, detail=detail,  # type: ignore[arg-type]
             per_tensor=per_tensor, progress=bar,
         )  # fmt: skip
 
@@ -91,203 +111,293 @@ def _deliver(result: Any, target: str | None, out: Path | None) -> None:
     from sfpsim.report.table import comparison_table
 
     if out is not None:
+        import logging
+
+        # matplotlib remarks on its own cache folder when it is imported
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         from sfpsim.report.write import write_report
 
-        write_report(result, out)
-    if target is not None:
-        from sfpsim.report.write import to_json
-
-        _write_json(target, to_json(result))
-    _say(comparison_table(result), quiet=target == "-")
+        with progress("drawing"):
+            write_report(result, out)
+    write_json(target, result)
+    say(comparison_table(result), quiet=is_stdout(target))
     if out is not None:
-        _say(f"report: {out / 'report.html'}", quiet=target == "-")
+        say(f"report: {out / 'report.html'}", quiet=is_stdout(target))
+
+
+def _sample() -> Any:
+    """Return the sample trace inside the package."""
+    from importlib import resources
+
+    from sfpsim.trace.reader import open_trace
+
+    trace = open_trace(Path(str(resources.files("sfpsim"))) / "sample" / "resnet8")
+    trace.label = "sample/resnet8"
+    return trace
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("demo-out"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")] = (
+        Path("demo-out")
+    ),
     target: Json = None,
 ) -> None:
-    """Replay and compare the sample trace in the package (no torch needed)."""
-    from importlib import resources
-
+    """Replay the sample trace in every container."""
     from sfpsim.report.table import limiter_table
-    from sfpsim.trace.reader import open_trace
+    from sfpsim.report.write import write_result
 
-    with resources.as_file(resources.files("sfpsim") / "sample" / "resnet8") as folder:
-        trace = open_trace(folder)
-        trace.label = "sample/resnet8"
-        result = _compare(trace, list(DEMO_CONTAINERS), DEMO_MACHINES[0])
-        study = _compare(trace, ["fp32", DEMO_CONTAINERS[-1]], DEMO_MACHINES[1])
+    check_target(target)
+    trace = _sample()
+    result = _compare(trace, list(DEMO_CONTAINERS), DEMO_MACHINE, out=out)
+    study = _compare(trace, list(STUDY_CONTAINERS), STUDY_MACHINE)
+    write_result(study, out / "one-unit.json")
     _deliver(result, target, out)
-    _say(limiter_table(result), quiet=target == "-")
-    _say(limiter_table(study), quiet=target == "-")
+    say(limiter_table(result), quiet=is_stdout(target))
+    say(limiter_table(study), quiet=is_stdout(target))
 
 
 @app.command()
-def info(trace: Path, target: Json = None) -> None:
+def info(trace: TracePath, target: Json = None) -> None:
     """Say what is in a trace."""
+    from sfpsim.report.table import info_tables
     from sfpsim.trace.info import trace_info
     from sfpsim.trace.reader import open_trace
 
-    found = trace_info(open_trace(trace))
-    _plain_json(target, found)
-    for key, value in found.items():
-        _say(f"{key}: {json.dumps(value)}", quiet=target == "-")
+    check_target(target)
+    with progress("reading"):
+        found = trace_info(open_trace(trace))
+    write_json(target, found)
+    for table in info_tables(found):
+        say(table, quiet=is_stdout(target))
 
 
 @app.command()
 def replay(
-    trace: Path,
-    container: Annotated[str, typer.Option("--container", "-c", help="A container or policy.")],
-    machine: MachineName = "sfp-2024",
+    trace: TracePath,
+    container: Annotated[
+        list[str],
+        typer.Option("--container", "-c", metavar="C", help="A container, or a policy by role."),
+    ],
+    machine: MachineName = DEMO_MACHINE,
     detail: DetailName = None,
     per_tensor: PerTensor = False,
     out: Out = None,
     target: Json = None,
 ) -> None:
-    """Replay a trace under one policy: time, bandwidth, energy, limiter by layer and pass."""
-    from sfpsim.report.table import limiter_table
+    """Replay a trace under one policy."""
+    from sfpsim.report.table import layer_table, limiter_table
     from sfpsim.trace.reader import open_trace
 
-    result = _compare(open_trace(trace), [container], machine, detail, per_tensor)
+    policies = split_policies(container)
+    if len(policies) != 1:
+        raise InputError(
+            f"replay takes one container, {len(policies)} given ({', '.join(policies)}): "
+            "use compare for several"
+        )
+    check_target(target)
+    result = _compare(open_trace(trace), policies, machine, detail, per_tensor, out)
     _deliver(result, target, out)
-    _say(limiter_table(result), quiet=target == "-")
+    say(limiter_table(result), quiet=is_stdout(target))
+    say(layer_table(result.containers[0]), quiet=is_stdout(target))
 
 
 @app.command()
 def compare(
-    trace: Path,
+    trace: TracePath,
     containers: Annotated[
-        list[str] | None, typer.Option("--containers", "-c", help="Comma list; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--containers", "--container", "-c", metavar="C,C,...",
+            help=f"Containers or policies; may be repeated. {','.join(PLAIN_CONTAINERS)} "
+            "by default.",
+        ),
     ] = None,
-    machine: MachineName = "sfp-2024",
+    machine: MachineName = DEMO_MACHINE,
     detail: DetailName = None,
     per_tensor: PerTensor = False,
     out: Out = None,
     target: Json = None,
-) -> None:
-    """Compare many containers or policies side by side."""
-    from sfpsim.containers.registry import split_list
+) -> None:  # fmt: skip
+    """Compare containers or policies side by side."""
     from sfpsim.trace.reader import open_trace
 
-    given = containers or ["fp32,bf16,gecko-bias,gecko-delta"]
-    policies = [
-        p
-        for text in given
-        for p in ([text] if ";" in text or "all=" in text else split_list([text]))
-    ]
-    _deliver(_compare(open_trace(trace), policies, machine, detail, per_tensor), target, out)
+    check_target(target)
+    policies = split_policies(containers or list(PLAIN_CONTAINERS))
+    _deliver(_compare(open_trace(trace), policies, machine, detail, per_tensor, out), target, out)
 
 
 @app.command()
-def explain(a: Path, b: Path, target: Json = None) -> None:
-    """Say why two results differ: from A to B in steps that add up."""
-    from rich.table import Table
+def explain(
+    a: Annotated[Path, typer.Argument(metavar="A.json", help="A result of replay or compare.")],
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="Another one.")],
+    container_a: Annotated[
+        str | None, typer.Option("--from", metavar="C", help="Container of A; the last one.")
+    ] = None,
+    container_b: Annotated[
+        str | None, typer.Option("--to", metavar="C", help="Container of B; the last one.")
+    ] = None,
+    target: Json = None,
+) -> None:
+    """Say why two results differ, in steps that add up."""
+    from sfpsim.experiment.explain import explain as compute
+    from sfpsim.experiment.explain import load_result
+    from sfpsim.report.table import explanation_tables
 
-    from sfpsim.experiment.explain import explain as steps
-    from sfpsim.experiment.explain import first_totals
+    check_target(target)
+    found = compute(
+        load_result(a), load_result(b), container_a=container_a, container_b=container_b,
+        path_a=str(a), path_b=str(b),
+    )  # fmt: skip
+    write_json(target, found)
+    for table in explanation_tables(found):
+        say(table, quiet=is_stdout(target))
 
-    found = steps(first_totals(_load(a), str(a)), first_totals(_load(b), str(b)))
-    _plain_json(target, {"schema": 1, "steps": [{"label": k, "value": v} for k, v in found]})
-    table = Table("step", "value")
-    for label, value in found:
-        table.add_row(label, f"{value:,.0f}")
-    _say(table, quiet=target == "-")
 
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a JSON file") from error
+def _pick_tensor(trace: Any, name: str | None, file: Path) -> Any:
+    named = {record.name: record for record in trace.records}
+    some = ", ".join(list(named)[:5]) + (", ..." if len(named) > 5 else "")
+    if name is None and len(named) != 1:
+        raise InputError(f"{file}: holds {len(named)} tensors ({some}): name one with --tensor")
+    if name is not None and name not in named:
+        raise InputError(f"{file}: no tensor {name!r}: there are {some}")
+    return named[name or next(iter(named))]
 
 
 @app.command()
 def encode(
-    file: Path,
-    container: Annotated[str, typer.Option("--container", "-c", help="The container.")],
-    output: Annotated[Path, typer.Option("-o", help="The .sfp file to write.")],
-    tensor: Annotated[str | None, typer.Option("--tensor", help="Which tensor of FILE.")] = None,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A trace or a file of arrays.")],
+    container: Annotated[
+        str, typer.Option("--container", "-c", metavar="C", help="The container.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT.sfp", help="The file to write.")
+    ],
+    tensor: Annotated[
+        str | None, typer.Option("--tensor", metavar="NAME", help="Which tensor of FILE.")
+    ] = None,
+    target: Json = None,
 ) -> None:
-    """Write a tensor as the real bitstream, with a header and checksums."""
+    """Write a tensor as the real bitstream."""
     from sfpsim.containers.bitstream import write_sfp
-    from sfpsim.containers.registry import parse_container
+    from sfpsim.containers.registry import parse_list
+    from sfpsim.containers.sfp import SfpFromTrace
     from sfpsim.trace.reader import open_trace
 
+    check_target(target)
+    chosen = parse_list([container])
+    if len(chosen) != 1:
+        raise InputError(f"encode takes one container, {len(chosen)} given: {container}")
     trace = open_trace(file)
-    named = {record.name: record for record in trace.records}
-    if tensor is None and len(named) != 1:
-        raise InputError(f"{file}: holds {len(named)} tensors: name one with --tensor")
-    if tensor is not None and tensor not in named:
-        raise InputError(
-            f"{file}: no tensor {tensor!r}: there are {', '.join(list(named)[:5])}, ..."
-        )
-    record = named[tensor or next(iter(named))]
+    record = _pick_tensor(trace, tensor, file)
+    form = chosen[0]
+    if isinstance(form, SfpFromTrace) and record.lengths is not None:
+        form = form.resolve(record.lengths.mantissa_bits, record.lengths.exponent_bits)
     values = trace.values(record)
     if not record.is_sampled and not trace.ordered:
         values = values.reshape(record.shape)
-    written = write_sfp(output, parse_container(container), values, name=record.name)
-    _say(f"{output}: {written} bytes for {values.nbytes} bytes of values")
+    with progress("encoding"):
+        written = write_sfp(output, form, values, name=record.name)
+        sizes = form.measure(values)
+    found = _encoding(str(output), record.name, form.spec, values.dtype.name, sizes, written)
+    write_json(target, found)
+    say(
+        f"{output}: {record.name} as {form.spec}: {sizes.total_bits // 8} bytes for "
+        f"{values.nbytes}, {written} with header and checksums", quiet=is_stdout(target),
+    )  # fmt: skip
+
+
+def _encoding(
+    path: str, tensor: str, container: str, dtype: str, sizes: Any, file_bytes: int
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    parts = asdict(sizes)
+    parts.pop("nan_lost")
+    return {
+        "schema": 1, "path": path, "tensor": tensor, "container": container, "dtype": dtype,
+        **parts, "total_bits": sizes.total_bits, "ratio": sizes.ratio, "file_bytes": file_bytes,
+    }  # fmt: skip
 
 
 @app.command()
 def decode(
-    file: Path, output: Annotated[Path, typer.Option("-o", help=".npy or .safetensors file.")]
+    file: Annotated[Path, typer.Argument(metavar="FILE.sfp", help="What encode wrote.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help=".npy or .safetensors.")
+    ],
+    target: Json = None,
 ) -> None:
-    """Read an .sfp file back into a .npy or .safetensors file."""
-    import io
+    """Read a bitstream back into an array file."""
+    from sfpsim.containers.bitstream import read_sfp, verify_sfp
+    from sfpsim.report.write import write_array
 
-    import numpy as np
-
-    from sfpsim.containers.bitstream import read_sfp
-    from sfpsim.trace.writer import write_atomically
-
-    if output.suffix not in (".npy", ".safetensors"):
-        raise InputError(f"{output}: allowed are .npy and .safetensors")
-    values = read_sfp(file)
-    if output.suffix == ".safetensors":
-        from safetensors.numpy import save
-
-        write_atomically(output, save({"tensor": values}))
-        return
-    if values.dtype.name == "bfloat16":
-        raise InputError(f"{output}: .npy cannot hold bfloat16: give a .safetensors file")
-    buffer = io.BytesIO()
-    np.save(buffer, values)
-    write_atomically(output, buffer.getvalue())
+    check_target(target)
+    with progress("decoding"):
+        header = verify_sfp(file)
+        values = read_sfp(file)
+        write_array(output, header.name or "tensor", values)
+    write_json(target, {
+        "schema": 1, "path": str(output), "tensor": header.name, "container": header.container,
+        "dtype": values.dtype.name, "shape": list(values.shape),
+    })  # fmt: skip
+    say(f"{output}: {values.dtype.name} {list(values.shape)}", quiet=is_stdout(target))
 
 
 @app.command()
-def verify(path: Path) -> None:
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="An .sfp file or a trace.")],
+    target: Json = None,
+) -> None:
     """Check an .sfp file or a trace without decoding."""
-    from sfpsim.trace.reader import open_trace
+    check_target(target)
+    with progress("checking"):
+        if path.suffix == ".sfp":
+            from sfpsim.containers.bitstream import verify_sfp
 
-    if path.suffix == ".sfp":
-        from sfpsim.containers.bitstream import verify_sfp
+            verify_sfp(path)
+            kind, tensors = "sfp", 1
+        else:
+            from sfpsim.trace.reader import open_trace
 
-        verify_sfp(path)
-    else:
-        open_trace(path).verify()
-    _say(f"{path}: sound")
+            trace = open_trace(path)
+            trace.verify()
+            kind, tensors = "trace", len(trace.records)
+    found = {"schema": 1, "path": str(path), "kind": kind, "tensors": tensors, "sound": True}
+    write_json(target, found)
+    say(f"{path}: sound, {tensors} tensor{'s' * (tensors != 1)}", quiet=is_stdout(target))
 
 
 @app.command("list")
-def list_(what: str, target: Json = None) -> None:
-    """List containers, machines or devices, one line each with its source."""
+def list_(
+    what: Annotated[str, typer.Argument(metavar="|".join(LISTS), help="What to list.")],
+    target: Json = None,
+) -> None:
+    """List containers, machines or devices."""
+    check_target(target)
     found = _listing(what)
-    _plain_json(target, [dict(zip(("name", "summary", "source"), x, strict=True)) for x in found])
+    keys = ("name", "summary", "source")
+    write_json(target, {"schema": 1, what: [dict(zip(keys, x, strict=True)) for x in found]})
     for name, summary, source in found:
-        if target != "-":
-            sys.stdout.write(f"{name}: {summary} [{source}]\n")
+        say(f"{name}: {summary} [{source}]", quiet=is_stdout(target))
+
+
+def _container_summary(name: str) -> tuple[str, str]:
+    """Return summary and source; of a plug-in that gives no bare container, why not."""
+    from sfpsim.containers.registry import parse_container
+
+    try:
+        container = parse_container(name)
+    except InputError as error:
+        return f"not without keys, or not at all: {' '.join(str(error).split())}", "a plug-in"
+    return container.summary, container.source
 
 
 def _listing(what: str) -> list[tuple[str, str, str]]:
     if what == "containers":
-        from sfpsim.containers.registry import known, parse_container
+        from sfpsim.containers.registry import known
 
-        made = [(name, parse_container(name)) for name in known()]
-        return [(name, c.summary, c.source) for name, c in made]
+        return [(name, *_container_summary(name)) for name in known()]
     if what == "machines":
         from sfpsim.hardware.machine import machines
 
@@ -296,21 +406,25 @@ def _listing(what: str) -> list[tuple[str, str, str]]:
         from sfpsim.hardware.dram.device import devices
 
         return devices()
-    raise InputError(f"cannot list {what!r}: allowed are containers, machines, devices")
+    raise InputError(f"cannot list {what!r}: allowed are {', '.join(LISTS)}")
 
 
 @app.command()
 def bench(
-    which: Annotated[str | None, typer.Argument(help="codec or replay; both by default.")] = None,
+    which: Annotated[
+        str | None, typer.Argument(metavar="[codec|replay]", help="Both by default.")
+    ] = None,
     target: Json = None,
 ) -> None:
     """Run the benchmarks, with memcpy in the same run."""
     from sfpsim.experiment.bench import bench as run
+    from sfpsim.report.table import bench_table
 
-    found = run(which)
-    _plain_json(target, found)
-    for result in found["results"]:
-        _say("  ".join(f"{k}={v}" for k, v in result.items()), quiet=target == "-")
+    check_target(target)
+    with progress("timing"):
+        found = run(which)
+    write_json(target, found)
+    say(bench_table(found), quiet=is_stdout(target))
 
 
 @app.command()
@@ -318,56 +432,140 @@ def doctor(
     warmup: Annotated[
         bool, typer.Option("--warmup", help="Compile and cache the kernels.")
     ] = False,
+    target: Json = None,
 ) -> None:
-    """Show versions, threads, the cache folder and optional parts."""
+    """Show versions, threads, cache and optional parts."""
+    from sfpsim.report.table import mapping_table
+
+    check_target(target)
+    found = _installation()
+    if warmup:
+        trace = _sample()
+        trace.records = [r for r in trace.records if r.step == trace.steps[0]]
+        _compare(trace, list(DEMO_CONTAINERS), DEMO_MACHINE)
+    write_json(target, found)
+    say(mapping_table({k: v for k, v in found.items() if k != "schema"}), quiet=is_stdout(target))
+
+
+def _installation() -> dict[str, Any]:
     from importlib import metadata
 
-    _say(f"sfpsim {__version__}, Python {sys.version.split()[0]}, {os.cpu_count()} cores")
-    for name in ("numpy", "numba", "simpy", "matplotlib", "msgspec", "torch", "zstandard", "lz4"):
+    from sfpsim.containers.registry import known
+
+    parts: dict[str, str | None] = {}
+    for name in PARTS:
         try:
-            _say(f"{name} {metadata.version(name)}")
+            parts[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            _say(f"{name}: not installed")
-    _say(f"kernel cache: {os.environ.get('NUMBA_CACHE_DIR', 'beside the package')}")
-    if warmup:
-        from importlib import resources
+            parts[name] = None
+    folder = _cache_folder()
+    return {
+        "schema": 1,
+        "sfpsim": __version__,
+        "python": sys.version.split()[0],
+        "cores": os.cpu_count() or 1,
+        "numba_threads": os.environ.get("NUMBA_NUM_THREADS"),
+        "cache_folder": str(folder),
+        "cache_writable": _writable(folder),
+        "parts": parts,
+        "containers": list(known()),
+    }
 
-        from sfpsim.trace.reader import open_trace
 
-        with resources.as_file(resources.files("sfpsim") / "sample" / "resnet8") as folder:
-            _compare(open_trace(folder), list(DEMO_CONTAINERS), DEMO_MACHINES[0])
-        _say("kernels compiled")
+def _cache_folder() -> Path:
+    """Return where compiled kernels are kept."""
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    return Path(given) if given else Path(__file__).parent / "__pycache__"
+
+
+def _writable(folder: Path) -> bool:
+    import tempfile
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _usable_cache() -> None:
-    """Point numba to a temporary folder where its cache folder cannot be written."""
-    given = os.environ.get("NUMBA_CACHE_DIR")
-    if given is None:
+    """Let kernels be kept where the folder asked for, or the package's, cannot be written."""
+    if _writable(_cache_folder()):
         return
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    own = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "sfpsim"
+    if given is None and _writable(own):
+        os.environ["NUMBA_CACHE_DIR"] = str(own)
+        return
+    import atexit
+    import shutil
+    import tempfile
+
+    temporary = tempfile.mkdtemp(prefix="sfpsim-cache-")
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    os.environ["NUMBA_CACHE_DIR"] = temporary
+    sys.stderr.write(
+        f"sfpsim: cache folder {given or own} cannot be written; a temporary one is used\n"
+    )
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; return the exit status: 0, 2 (unusable input), 130 (Ctrl-C).
+
+    A closed pipe is no error. Anything unforeseen is 1, with its traceback only where
+    SFPSIM_TRACEBACK is set.
+    """
+    command = typer.main.get_command(app)
     try:
-        Path(given).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=given):
-            pass
-    except OSError:
-        os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="sfpsim-cache-")
-        sys.stderr.write(
-            f"sfpsim: cache folder {given} cannot be written; a temporary one is used\n"
+        with command.make_context("sfpsim", list(arguments)) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        _discard_output()
+        return 0
+    except Exception as error:
+        return _failed(error)
+    return 0
+
+
+def _failed(error: Exception) -> int:
+    status = 2
+    if isinstance(error, UsageError):
+        context = getattr(error, "ctx", None)
+        text = (
+            f"{error.format_message()} (see {context.command_path if context else 'sfpsim'} --help)"
         )
+    elif isinstance(error, InputError):
+        text = str(error)
+    elif isinstance(error, MemoryError):
+        text = "out of memory"
+    elif isinstance(error, OSError):
+        text = f"{error.filename or 'standard output'}: {error.strerror or error}"
+        if error.filename is None:
+            _discard_output()
+    else:
+        if os.environ.get("SFPSIM_TRACEBACK"):
+            raise error
+        status = 1
+        text = f"unforeseen {type(error).__name__}: {error} (SFPSIM_TRACEBACK=1 shows where)"
+    sys.stderr.write(f"sfpsim: {' '.join(text.split())}\n")
+    return status
+
+
+def _discard_output() -> None:
+    """Let what is still to be written go nowhere, so that leaving is quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:
-    """Run the command line; 2 on unusable input, 130 on Ctrl-C, 0 on a closed pipe."""
+    """Run the command line and exit."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     _usable_cache()
-    try:
-        app(standalone_mode=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (InputError, OSError) as error:
-        text = (
-            str(error) if isinstance(error, InputError) else f"{error.filename}: {error.strerror}"
-        )
-        sys.stderr.write(f"sfpsim: {' '.join(text.split())}\n")
-        sys.exit(2)
+    sys.exit(run(sys.argv[1:]))

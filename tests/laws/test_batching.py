@@ -39,6 +39,16 @@ CASES = [(name, spec) for name in MACHINES for spec in SPECS]
 _errors: list[float] = []
 
 
+def task(name, reads, writes, times, compute_ps, onchip_bytes):
+    return Task(
+        name=name,
+        reads=tuple(Move(tensor=t, times=times) for t in reads),
+        writes=tuple(Move(tensor=t) for t in writes),
+        compute_ps=compute_ps,
+        onchip_bytes=onchip_bytes,
+    )
+
+
 def tasks_of(small, spec):
     """Three passes: the second reads what the first wrote, the third reads a part twice."""
     container, rows = parse_container(spec), RowStore()
@@ -56,16 +66,11 @@ def tasks_of(small, spec):
         )  # fmt: skip
         top, first = top + ends[-1], first + len(stored.blocks.values)
     a, b, c = tensors
-    times = [(2_000_000, 300_000), (0, 0), (100_000, 400_000)]
-    plans = [((a,), (b,), 1), ((b,), (c,), 1), ((a, c), (), 2)]
     tasks = [
-        Task(
-            name=str(n), reads=tuple(Move(tensor=t, times=often) for t in reads),
-            writes=tuple(Move(tensor=t) for t in writes), compute_ps=compute,
-            onchip_bytes=size,
-        )
-        for n, ((reads, writes, often), (compute, size)) in enumerate(zip(plans, times, strict=True))
-    ]  # fmt: skip
+        task("first", [a], [b], 1, 2_000_000, 300_000),
+        task("second", [b], [c], 1, 0, 0),
+        task("third", [a, c], [], 2, 100_000, 400_000),
+    ]
     return tasks, rows.arrays()
 
 

@@ -880,8 +880,8 @@ def run_detailed(
                 end = _issue_column(c, cycle, chan, par, banks, requests, free, filters)
                 if not kind:
                     done = _deliver(
-                        c, request, _ps(cycle, par), _ps(end, par), jobs, queue, slots, offer, chan, par, tickets,
-                        finished, rows_p, rows_m, times, requests,
+                        c, request, _ps(cycle, par), _ps(end, par), jobs, queue, slots, offer,
+                        chan, par, tickets, finished, rows_p, rows_m, times, requests,
                     )  # fmt: skip
                     horizon = min(horizon, done)
             _choose(c, chan, par, banks, requests)
@@ -933,8 +933,9 @@ def _take_burst(
 
 @njit(cache=True, nogil=True, _nrt=False)
 def _deliver(
-    c: int, request: int, now: int, data: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any,
-    par: Any, tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any, requests: Any,
+    c: int, request: int, now: int, data: int, jobs: Any, queue: Any, slots: Any, offer: Any,
+    chan: Any, par: Any, tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any,
+    requests: Any,
 ) -> int:  # fmt: skip
     """Hand the data of a read to its slot; returns when a ticket is done by that, or FAR."""
     g = requests[c, 0, request, Q_SLOT]

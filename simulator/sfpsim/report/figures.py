@@ -1,127 +1,138 @@
-"""The figures of a comparison, each as SVG and PDF with a CSV of its numbers."""
+"""The figures of a comparison, each as SVG and PDF with a CSV of its numbers.
+
+Containers stand in rows, in the order of the comparison; every axis of lengths begins at 0.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sfpsim.experiment.result import Comparison, ContainerResult
-from sfpsim.report.table import limiter_shares
+from sfpsim.experiment.result import Comparison, ContainerResult, Energy
+from sfpsim.report import palette
+from sfpsim.report.table import LIMITERS, limiter_shares, short_name, significant
 from sfpsim.trace.writer import write_atomically
 
-FIELDS = ("sign", "exponent", "mantissa", "metadata", "padding", "index")
-PARTS = ("compute", "dram", "decoder", "encoder", "metadata", "dependency")
-MAIN_ROLES = ("weight", "activation", "gradient", "optimizer", "other", "unknown")
+ROW_INCHES, LINE_INCHES = 0.35, 0.15
 Row = list[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A drawn figure: its name, what it says, and the numbers in it."""
+    """A drawn figure: its name, what to see in it, and the numbers in it."""
 
     name: str
+    title: str
     caption: str
     figure: Any
     rows: list[Row]
 
 
-def _axes(count: int = 1, width: float = 7.0, height: float = 3.0) -> tuple[Any, Any]:
+def _axes(comparison: Comparison, count: int, width: float = 8.6) -> tuple[Any, Any]:
+    """Return a figure with `count` panels side by side that share the containers' rows."""
     from matplotlib.figure import Figure as Canvas
 
+    names = [short_name(c.container) for c in comparison.containers]
+    height = 1.3 + _row_inches(names) * len(names)
     figure = Canvas(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, count, squeeze=False)[0]
+    axes = figure.subplots(1, count, squeeze=False, sharey=True)[0]
+    for axis in axes:
+        axis.grid(visible=False, axis="y")
+        axis.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    return figure, axes
 
 
-def _names(comparison: Comparison) -> list[str]:
-    return [result.container for result in comparison.containers]
+def _row_inches(names: list[str]) -> float:
+    """Return the height of a row at which no two neighbours' labels touch."""
+    lines = [name.count("\n") + 1 for name in names]
+    tallest = max((a + b for a, b in pairwise(lines)), default=2) / 2
+    return max(ROW_INCHES, LINE_INCHES * tallest)
 
 
-def _label(axis: Any, names: list[str]) -> None:
-    axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
-
-
-def _stack(axis: Any, names: list[str], columns: dict[str, list[float]]) -> None:
-    bottom = [0.0] * len(names)
+def _stack(axis: Any, columns: Mapping[str, list[float]], colours: Mapping[str, str]) -> None:
+    """Draw stacked bars, one row a container; empty columns are left out."""
+    left = [0.0] * len(next(iter(columns.values())))
     for label, values in columns.items():
-        axis.bar(range(len(names)), values, 0.7, bottom=bottom, label=label)
-        bottom = [b + v for b, v in zip(bottom, values, strict=True)]
-    _label(axis, names)
+        if any(values):
+            axis.barh(range(len(values)), values, 0.72, left=left, label=label.replace("_", " "),
+                      color=colours[label], edgecolor="white", linewidth=0.4)  # fmt: skip
+        left = [b + v for b, v in zip(left, values, strict=True)]
 
 
-def _legend(figure: Any, axis: Any, columns: int = 6) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+def _panel_legends(axes: Any, columns: int) -> None:
+    """Put a legend over each panel."""
+    for axis in axes:
+        above = 1 + 0.25 / (axis.figure.get_figheight() - 1)
+        axis.legend(loc="lower left", bbox_to_anchor=(0, above), ncols=columns, borderaxespad=0)
+
+
+def _legend(figure: Any, axes: Any, columns: int) -> None:
+    """Put one legend over all panels; a label that shows up twice is listed once."""
+    found: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    figure.legend(found.values(), found.keys(), loc="outside upper left", ncols=columns)
+
+
+def _ends(axis: Any, values: list[float], marks: list[float | None] | None = None) -> None:
+    """Write each bar's sum beyond its end, and beyond its mark where it has one."""
+    ends = [max(v, m or 0) for v, m in zip(values, marks or values, strict=True)]
+    for row, (value, end) in enumerate(zip(values, ends, strict=True)):
+        axis.annotate(significant(value, 3), (end, row), (8 if marks else 3, 0),
+                      textcoords="offset points", va="center", fontsize=7)  # fmt: skip
+    axis.set_xlim(0, max(ends, default=0) * 1.18 or 1)
+
+
+def _inside(axis: Any, values: list[float], form: str) -> None:
+    """Write each bar's value inside it, at its end."""
+    for row, value in enumerate(values):
+        axis.annotate(format(value, form), (value, row), (-4, 0), textcoords="offset points",
+                      va="center", ha="right", fontsize=7, color="white")  # fmt: skip
 
 
 def bits(comparison: Comparison) -> Figure:
     """Bits a value by role and container, split into fields."""
     found = {r.role for c in comparison.containers for r in c.roles if r.raw_bits}
-    roles = [r for r in MAIN_ROLES if r in found]
-    figure, axes = _axes(len(roles), 2.2 + 2.0 * len(roles), 3.4)
-    names = _names(comparison)
-    rows: list[Row] = [["role", "container", *(f"{f}_bits_a_value" for f in FIELDS)]]
-    for axis, role in zip(axes, roles, strict=True):
+    roles = [r for r in palette.ROLES if r in found]
+    figure, axes = _axes(comparison, max(1, len(roles)))
+    rows: list[Row] = [["role", "container", *(f"{f}_bits_a_value" for f in palette.FIELDS)]]
+    for axis, role in zip(axes, roles, strict=False):
         split = [_bits_of(result, role) for result in comparison.containers]
-        rows += [[role, name, *values] for name, values in zip(names, split, strict=True)]
-        _stack(axis, names, {f: [s[i] for s in split] for i, f in enumerate(FIELDS)})
-        axis.set_title(role)
-        axis.set_ylim(0, max(36.0, axis.get_ylim()[1]))
-    axes[0].set_ylabel("bits a value")
-    _legend(figure, axes[0])
+        rows += [[role, c.container, *s] for c, s in zip(comparison.containers, split, strict=True)]
+        columns = {f: [s[i] for s in split] for i, f in enumerate(palette.FIELDS)}
+        _stack(axis, columns, palette.FIELDS)
+        _ends(axis, [sum(s) for s in split])
+        axis.set_title(role, loc="left")
+        axis.set_xlabel("bits per value")
+    most = 1.14 * max(axis.get_xlim()[1] for axis in axes)
+    for axis in axes:
+        axis.set_xticks(range(0, int(most) + 1, 16))
+        axis.set_xlim(0, most)
+    _legend(figure, axes, 6)
     return Figure(
-        name="bits", caption="Stored bits a value by role and field.", figure=figure, rows=rows
+        name="bits",
+        title="Stored bits per value",
+        caption="By role and field. A policy that names one container leaves gradients and "
+        "optimizer state in the machine's own type. Metadata are row widths, padding fills "
+        "beats and 64-byte lines, index is one entry a block; integers count as mantissa.",
+        figure=figure,
+        rows=rows,
     )
 
 
 def _bits_of(result: ContainerResult, role: str) -> list[float]:
     mine = [r for r in result.roles if r.role == role]
     values = sum(r.values for r in mine) or 1
-    return [sum(getattr(r, f"{f}_bits") for r in mine) / values for f in FIELDS]
-
-
-def traffic(comparison: Comparison) -> Figure:
-    """Traffic by role and by pass, with the compulsory part and the bound."""
-    figure, axes = _axes(2, 8.0, 3.4)
-    names = _names(comparison)
-    rows: list[Row] = [
-        ["container", "pass", "role", "read_bytes", "write_bytes", "compulsory_bytes"]
-    ]
-    for result in comparison.containers:
-        for t in result.traffic:
-            rows.append(
-                [result.container, t.pass_, t.role, t.read_bytes, t.write_bytes, t.compulsory_bytes]
-            )
-    for axis, key, title in zip(axes, ("role", "pass_"), ("by role", "by pass"), strict=True):
-        kinds = sorted({getattr(t, key) for c in comparison.containers for t in c.traffic})
-        _stack(axis, names, {k: [_moved(c, key, k) for c in comparison.containers] for k in kinds})
-        axis.set_title(title)
-        for i, result in enumerate(comparison.containers):
-            needed = sum(t.compulsory_bytes for t in result.traffic) / 1e6
-            axis.plot([i - 0.4, i + 0.4], [needed] * 2, "k-", lw=1.2,
-                      label="compulsory" if i == 0 else None)  # fmt: skip
-        axis.legend(fontsize=7, loc="upper right")
-        axis.set_ylim(0, axis.get_ylim()[1] * 1.25)
-    first = sum(t.read_bytes + t.write_bytes for t in comparison.containers[0].traffic) / 1e6
-    for i, result in enumerate(comparison.containers):
-        bound = result.totals.bound
-        if bound:
-            axes[0].annotate(f"bound {bound:.2f}×", (i, 0), (0, 3), textcoords="offset points",
-                             ha="center", fontsize=6, color="white", rotation=90,
-                             va="bottom")  # fmt: skip
-    axes[0].axhline(first, color="grey", lw=0.6, ls=":")
-    axes[0].set_ylabel("traffic, MB")
-    return Figure(
-        name="traffic",
-        caption="Bytes moved; the black line is what must move once. The bound is the least "
-        "traffic ratio that the policy's ratio and its share of the traffic allow.",
-        figure=figure,
-        rows=rows,
-    )
+    return [sum(getattr(r, f"{f}_bits") for r in mine) / values for f in palette.FIELDS]
 
 
 def _moved(result: ContainerResult, key: str, value: str) -> float:
@@ -129,127 +140,217 @@ def _moved(result: ContainerResult, key: str, value: str) -> float:
     return sum(t.read_bytes + t.write_bytes for t in mine) / 1e6
 
 
-def time(comparison: Comparison) -> Figure:
-    """Time split by limiter, and bandwidth."""
-    figure, (left, right) = _axes(2, 8.0, 3.4)
-    names = _names(comparison)
-    rows: list[Row] = [["container", "time_ns", "bandwidth_gbps", *(f"share_{p}" for p in PARTS)]]
-    columns: dict[str, list[float]] = {part: [] for part in PARTS}
-    for result in comparison.containers:
-        shares = limiter_shares(result)
-        totals = result.totals
-        rows.append([result.container, totals.time_ns, totals.bandwidth_gbps,
-                     *(shares[p] for p in PARTS)])  # fmt: skip
-        for part in PARTS:
-            columns[part].append(shares[part] * totals.time_ns / 1e6)
-    _stack(left, names, {k: v for k, v in columns.items() if any(v)})
-    left.set_ylabel("time, ms")
-    left.set_title("time by what limits it")
-    left.legend()
-    left.set_ylim(0, left.get_ylim()[1] * 1.2)
-    right.bar(range(len(names)), [c.totals.bandwidth_gbps for c in comparison.containers], 0.7)
-    peak = comparison.machine.peak_bandwidth_gbps
-    right.axhline(peak, color="black", lw=1, ls="--", label=f"peak {peak:.1f}")
-    right.set_ylabel("mean bandwidth, GB/s")
-    right.set_title("bandwidth")
-    right.set_ylim(0, peak * 1.25)
-    right.legend(loc="upper right")
-    _label(right, names)
-    return Figure(name="time", caption="Time by limiter, and bandwidth.", figure=figure, rows=rows)
+def _least(result: ContainerResult) -> float | None:
+    """Return the traffic, MB, at which the policy's bound would be met."""
+    t = result.totals
+    moved = sum(x.read_bytes + x.write_bytes for x in result.traffic) / 1e6
+    return moved * t.traffic_ratio / t.bound if t.traffic_ratio and t.bound else None
 
 
-def energy(comparison: Comparison) -> Figure:
-    """Energy by component, with the range of the tables."""
-    figure, (axis,) = _axes(1, 6.0, 3.4)
-    names = _names(comparison)
-    dram = comparison.containers[0].totals.energy_pj.dram.__struct_fields__
-    columns: dict[str, list[float]] = {}
-    for f in dram:
-        columns[f"DRAM {f.replace('_', ' ')}"] = [
-            getattr(c.totals.energy_pj.dram, f) / 1e9 for c in comparison.containers
+def traffic(comparison: Comparison) -> Figure:
+    """Traffic by role and by pass, with the compulsory part and the bound."""
+    figure, axes = _axes(comparison, 2)
+    results = comparison.containers
+    sums = [sum(t.read_bytes + t.write_bytes for t in c.traffic) / 1e6 for c in results]
+    needed = [sum(t.compulsory_bytes for t in c.traffic) / 1e6 for c in results]
+    bounds = [_least(c) for c in results]
+    for axis, key, colours in (
+        (axes[0], "role", palette.ROLES), (axes[1], "pass_", palette.PASSES),
+    ):  # fmt: skip
+        columns = {kind: [_moved(c, key, kind) for c in results] for kind in colours}
+        _stack(axis, columns, colours)
+        axis.vlines(needed, [i - 0.45 for i in range(len(needed))],
+                    [i + 0.45 for i in range(len(needed))], color="black", lw=1.4,
+                    label="compulsory")  # fmt: skip
+        marked = [(b, i) for i, b in enumerate(bounds) if b is not None]
+        axis.plot(*(zip(*marked, strict=True) if marked else ([], [])), "D", ms=4.5, mfc="white",
+                  mec="black", label="bound of the policy", ls="")  # fmt: skip
+        _ends(axis, sums, bounds)
+        axis.set_title(f"by {key.rstrip('_')}", loc="left")
+        axis.set_xlabel("traffic, MB")
+    _panel_legends(axes, 3)
+    rows: list[Row] = [
+        ["container", "pass", "role", "read_bytes", "write_bytes", "compulsory_bytes"]
+    ]
+    for result in results:
+        rows += [
+            [result.container, t.pass_, t.role, t.read_bytes, t.write_bytes, t.compulsory_bytes]
+            for t in result.traffic
         ]
-    for f in ("codec", "onchip", "compute"):
-        columns[f] = [getattr(c.totals.energy_pj, f) / 1e9 for c in comparison.containers]
-    axis.set_prop_cycle(color=_ten_colours())
-    _stack(axis, names, columns)
-    middle = [c.totals.energy_pj.total / 1e9 for c in comparison.containers]
-    low = [
-        m - c.totals.energy_low_pj.total / 1e9
-        for m, c in zip(middle, comparison.containers, strict=True)
-    ]
-    high = [
-        c.totals.energy_high_pj.total / 1e9 - m
-        for m, c in zip(middle, comparison.containers, strict=True)
-    ]
-    axis.errorbar(range(len(names)), middle, [low, high], fmt="none", ecolor="black", capsize=3,
-                  lw=1, label="low to high tables")  # fmt: skip
-    axis.set_ylabel("energy, mJ")
-    figure.legend(loc="outside right upper")
-    rows: list[Row] = [["container", *columns, "total", "low", "high"]]
-    for i, result in enumerate(comparison.containers):
-        totals = result.totals
-        rows.append([names[i], *(v[i] for v in columns.values()), middle[i],
-                     totals.energy_low_pj.total / 1e9,
-                     totals.energy_high_pj.total / 1e9])  # fmt: skip
     return Figure(
-        name="energy",
-        caption="Energy by component, mJ, middle tables; the bar spans the low and high tables.",
+        name="traffic",
+        title="Traffic between chip and memory",
+        caption="Bytes read and written over all captured steps. The line marks what has to "
+        "move at least once in that container; the diamond marks where the traffic would be if "
+        "what the policy compresses shrank by exactly its ratio and the rest stayed.",
         figure=figure,
         rows=rows,
     )
 
 
-def _ten_colours() -> list[Any]:
-    from matplotlib import colormaps
+def time(comparison: Comparison) -> Figure:
+    """Time split by limiter, and bandwidth."""
+    figure, axes = _axes(comparison, 2)
+    results = comparison.containers
+    shares = [limiter_shares(c) for c in results]
+    times = [c.totals.time_ns / 1e6 for c in results]
+    columns = {
+        part: [s[part] * t for s, t in zip(shares, times, strict=True)] for part in palette.LIMITERS
+    }
+    _stack(axes[0], columns, palette.LIMITERS)
+    _ends(axes[0], times)
+    axes[0].set_title("time, by what limits each pass", loc="left")
+    axes[0].set_xlabel("time, ms")
+    rates = [c.totals.bandwidth_gbps for c in results]
+    axes[1].barh(range(len(rates)), rates, 0.72, color="#777777")
+    _inside(axes[1], rates, ".1f")
+    peak = comparison.machine.peak_bandwidth_gbps
+    axes[1].axvline(peak, color="black", lw=1, ls="--", label=f"peak {peak:.1f} GB/s")
+    axes[1].set_xlim(0, peak * 1.06)
+    axes[1].set_title("mean memory bandwidth", loc="left")
+    axes[1].set_xlabel("10⁹ bytes per second")
+    _panel_legends(axes, 4)
+    rows: list[Row] = [
+        ["container", "time_ns", "bandwidth_gbps", *(f"share_{p}" for p in LIMITERS)]
+    ]
+    for c, share in zip(results, shares, strict=True):
+        values = [share[p] for p in LIMITERS]
+        rows.append([c.container, c.totals.time_ns, c.totals.bandwidth_gbps, *values])
+    return Figure(
+        name="time",
+        title="Time and bandwidth",
+        caption=f"Simulated in {comparison.machine.memory_detail} detail. A pass counts wholly "
+        "for the part that needs the most time in it; dependency is waiting for a write to end "
+        "before it is read.",
+        figure=figure,
+        rows=rows,
+    )
 
-    return [colormaps["tab20"](i) for i in range(20)]
+
+def energy_parts(energy: Energy) -> dict[str, float]:
+    """Return the energy by the components that the figure shows, pJ."""
+    d = energy.dram
+    return {
+        "DRAM activate": d.act,
+        "DRAM read": d.rd,
+        "DRAM write": d.wr,
+        "DRAM refresh": d.ref,
+        "DRAM standby": d.active_standby + d.precharge_standby,
+        "DRAM interface": d.interface,
+        "codec": energy.codec,
+        "on-chip memory": energy.onchip,
+        "compute": energy.compute,
+    }
+
+
+def _range(axis: Any, levels: list[tuple[float, float, float]]) -> None:
+    """Draw the span from the low to the high tables around the middle."""
+    middle = [m for _, m, _ in levels]
+    spans = [[m - low for low, m, _ in levels], [high - m for _, m, high in levels]]
+    axis.errorbar(middle, range(len(levels)), xerr=spans, fmt="none", ecolor="black", lw=1,
+                  capsize=3, label="low to high tables")  # fmt: skip
+    axis.set_xlim(0, max((high for _, _, high in levels), default=0) * 1.06 or 1)
+
+
+def energy(comparison: Comparison) -> Figure:
+    """Energy by component, with the range of the tables: all of it, and memory alone."""
+    figure, axes = _axes(comparison, 2)
+    results = comparison.containers
+    tables = [
+        tuple(
+            energy_parts(e)
+            for e in (c.totals.energy_low_pj, c.totals.energy_pj, c.totals.energy_high_pj)
+        )
+        for c in results
+    ]
+    memory = [k for k in palette.ENERGY if k.startswith("DRAM") or k == "codec"]
+    for axis, keys, title in (
+        (axes[0], list(palette.ENERGY), "everything"), (axes[1], memory, "DRAM and codec alone"),
+    ):  # fmt: skip
+        _stack(axis, {k: [t[1][k] / 1e9 for t in tables] for k in keys}, palette.ENERGY)
+        _range(axis, [tuple(sum(e[k] for k in keys) / 1e9 for e in t) for t in tables])  # type: ignore[misc]
+        axis.set_title(title, loc="left")
+        axis.set_xlabel("energy, mJ")
+    _legend(figure, axes, 5)
+    rows: list[Row] = [["container", "tables", *(f"{k}_pj" for k in palette.ENERGY), "total_pj"]]
+    for c, levels in zip(results, tables, strict=True):
+        for level, parts in zip(("low", "middle", "high"), levels, strict=True):
+            rows.append([c.container, level, *parts.values(), sum(parts.values())])
+    return Figure(
+        name="energy",
+        title="Energy",
+        caption="Bars are the middle tables; the black range runs from the low to the high "
+        "ones, where sources differ. It moves all containers together, so it says little about "
+        "their order (see the table below).",
+        figure=figure,
+        rows=rows,
+    )
+
+
+def _lines() -> tuple[Any, Any]:
+    from matplotlib.figure import Figure as Canvas
+
+    figure = Canvas(figsize=(8.6, 3.2), layout="constrained")
+    return figure, figure.subplots()
 
 
 def live(comparison: Comparison) -> Figure:
     """Off-chip bytes in use over the first step."""
-    figure, (axis,) = _axes(1, 6.0, 3.0)
+    figure, axis = _lines()
     rows: list[Row] = [["container", "time_ns", "stash_bytes", "other_bytes"]]
-    for result in comparison.containers:
+    for number, result in enumerate(comparison.containers):
         rows += [[result.container, x.time_ns, x.stash_bytes, x.other_bytes] for x in result.live]
         axis.step([x.time_ns / 1e6 for x in result.live],
                   [(x.stash_bytes + x.other_bytes) / 1e6 for x in result.live],
-                  where="post", label=result.container)  # fmt: skip
+                  where="post", label=short_name(result.container),
+                  color=palette.container_colour(number),
+                  ls=palette.container_line(number))  # fmt: skip
     axis.set_xlabel("time in the first captured step, ms")
-    axis.set_ylabel("DRAM in use, MB")
+    axis.set_ylabel("memory in use, MB")
     axis.set_ylim(0, None)
+    axis.set_xlim(0, None)
     figure.legend(loc="outside right upper")
-    return Figure(name="live", caption="DRAM in use over a step.", figure=figure, rows=rows)
+    return Figure(
+        name="live",
+        title="Memory in use over a step",
+        caption="The stash grows in the forward pass and is freed in the backward one; weights, "
+        "gradients and optimizer state are the floor. A line ends where its step ends.",
+        figure=figure,
+        rows=rows,
+    )
 
 
 def exponents(comparison: Comparison) -> Figure:
     """Histograms of the exponent fields by role."""
-    figure, (axis,) = _axes(1, 6.0, 3.0)
+    figure, axis = _lines()
     rows: list[Row] = [["role", "exponent_field", "count"]]
     low, high = 255, 0
     for role, counts in comparison.exponents.items():
         total = sum(counts) or 1
-        used = [i for i, n in enumerate(counts) if n and i]
+        used = [i for i, n in enumerate(counts) if n * 2000 > total and i]
         low, high = min([low, *used]), max([high, *used])
         rows += [[role, i, n] for i, n in enumerate(counts) if n]
-        zeros = counts[0] / total
         axis.step(range(1, 256), [100 * n / total for n in counts[1:]], where="mid",
-                  label=f"{role} (field 0: {100 * zeros:.0f} %)")  # fmt: skip
-    axis.set_xlim(max(0, low - 1), min(255, high + 1))
+                  color=palette.ROLES.get(role, "black"),
+                  label=f"{role}\n(field 0: {100 * counts[0] / total:.0f} %)")  # fmt: skip
+    axis.set_xlim(max(0, low - 2), min(255, high + 2))
     axis.set_ylim(0, None)
     axis.set_xlabel("exponent field")
     axis.set_ylabel("share of values, %")
     figure.legend(loc="outside right upper")
     return Figure(
         name="exponents",
-        caption="Exponent fields of the values in the trace, by role; zeros and denormals "
-        "(field 0) in the legend.",
+        title="Exponents",
+        caption="How often each exponent field occurs, by role, over the values that the trace "
+        "holds; zeros and denormals have field 0 and stand in the legend. A narrow peak is what "
+        "exponent codes live from. Fields rarer than 1 in 2,000 may lie outside the picture.",
         figure=figure,
         rows=rows,
     )
 
 
 FIGURES: tuple[Callable[[Comparison], Figure], ...] = (
-    bits, traffic, time, energy, live, exponents,
+    time, traffic, bits, energy, live, exponents,
 )  # fmt: skip
 
 
@@ -258,15 +359,20 @@ def draw(comparison: Comparison) -> list[Figure]:
     import matplotlib as mpl
 
     with resources.as_file(resources.files("sfpsim.report") / "paper.mplstyle") as style:
-        mpl.rc_file(style)
-    return [make(comparison) for make in FIGURES]
+        parameters = mpl.rc_params_from_file(str(style), use_default_template=True)
+    with mpl.rc_context(parameters):
+        return [make(comparison) for make in FIGURES]
 
 
 def rendered(figure: Any, kind: str) -> bytes:
     """Return `figure` as SVG or PDF; the same figure gives the same bytes."""
+    import matplotlib as mpl
+
     out = io.BytesIO()
     when = {"Date": None} if kind == "svg" else {"CreationDate": None}
-    figure.savefig(out, format=kind, metadata=when)
+    fixed = {"svg.fonttype": "path", "svg.hashsalt": "sfpsim", "pdf.fonttype": 42}
+    with mpl.rc_context({**fixed, "savefig.bbox": "tight"}):
+        figure.savefig(out, format=kind, metadata=when)
     return out.getvalue()
 
 

@@ -1,29 +1,53 @@
-"""The result in the terminal."""
+"""The results in the terminal."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
+from sfpsim.experiment.explain import Explanation, Waterfall
 from sfpsim.experiment.result import Comparison, ContainerResult, Totals
 
+LIMITERS = ("compute", "dram", "decoder", "encoder", "metadata", "dependency")
 COLUMNS = (
     "container",
-    "bits/value",
+    "bits per\nvalue",
     "ratio",
-    "traffic",
-    "time ms",
-    "speed-up",
-    "GB/s",
-    "mJ",
+    "SQNR\ndB",
+    "traffic\nMB",
+    "time\nms",
+    "speed-\nup",
+    "memory\nGB/s",
+    "energy\nmJ",
     "limiter",
 )
+TEXT_COLUMNS = ("container", "limiter")
+SCALES = {
+    "bits": ("bits", "kbit", "Mbit", "Gbit"),
+    "bytes": ("bytes", "kB", "MB", "GB"),
+    "ps": ("ps", "ns", "µs", "ms"),
+    "pJ": ("pJ", "nJ", "µJ", "mJ"),
+}
+BAR_WIDTH = 24
+LONG_NAME = 20
 
 
-def bits_a_value(totals: Totals) -> float:
-    """Return stored bits a value over the tensors that the container holds."""
-    return totals.total_bits / totals.values if totals.values else 0.0
+def short_name(container: str) -> str:
+    """Break a long specification into lines at its separators."""
+    if len(container) <= LONG_NAME:
+        return container
+    return container.replace(";", ";\n").replace(",exponent=", ",\nexponent=")
+
+
+def bits_a_value(totals: Totals) -> float | None:
+    """Return stored bits a value over the tensors that the policy's containers hold."""
+    return totals.total_bits / totals.values if totals.values else None
 
 
 def speed_up(first: Totals, other: Totals) -> float | None:
@@ -31,52 +55,61 @@ def speed_up(first: Totals, other: Totals) -> float | None:
     return first.time_ns / other.time_ns if other.time_ns else None
 
 
-def _number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
+    """Return `value` in `form`, a dash where it does not apply."""
     return "-" if value is None else format(value, form)
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """Return `value` with this many significant digits, without an exponent."""
+    if not value:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:,.{min(max(places, 0), 9)}f}"
 
 
 def table_row(first: Totals, result: ContainerResult) -> tuple[str, ...]:
     """Return the cells of one container; speed-up is against `first`."""
     t = result.totals
-    error = f" ±{t.total_bits_se / t.values:.2f}" if t.values and t.total_bits_se else ""
+    error = f"±{t.total_bits_se / t.values:.2f}" if t.values and t.total_bits_se else ""
     return (
         result.container,
-        f"{bits_a_value(t):.2f}{error}",
-        _number(t.ratio, ".2f"),
-        f"{(t.read_bytes + t.write_bytes) / 1e6:.1f} MB",
-        f"{t.time_ns / 1e6:.3f}",
-        _number(speed_up(first, t), ".2f"),
+        number(bits_a_value(t), ".2f") + error,
+        number(t.ratio, ".2f"),
+        "exact" if result.lossless else number(t.sqnr_db, ".1f"),
+        significant((t.read_bytes + t.write_bytes) / 1e6),
+        significant(t.time_ns / 1e6),
+        number(speed_up(first, t), ".2f"),
         f"{t.bandwidth_gbps:.1f}",
-        f"{t.energy_pj.total / 1e9:.2f}",
+        significant(t.energy_pj.total / 1e9),
         t.limiter,
     )
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """Return one row a container; speed-up is against the first."""
-    machine = comparison.machine
+def _table(columns: Iterable[str], text_columns: Iterable[str], title: str) -> Table:
     table = Table(
-        title=f"{comparison.trace.path} on {machine.name}",
-        caption=f"{machine.memory_note}; ± is the standard error of the sampling",
+        title=title or None, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column in ("container", "limiter") else "right")
-    first = comparison.containers[0].totals
-    for result in comparison.containers:
-        table.add_row(*table_row(first, result))
+    for column in columns:
+        left = column in text_columns
+        table.add_column(
+            column, justify="left" if left else "right", no_wrap=not left, overflow="fold"
+        )
     return table
 
 
-def limiter_table(comparison: Comparison) -> Table:
-    """Return the share of each container's time by limiter."""
-    table = Table(title=f"share of time by limiter on {comparison.machine.name}")
-    parts = ("compute", "dram", "decoder", "encoder", "metadata", "dependency")
-    table.add_column("container")
-    for part in parts:
-        table.add_column(part, justify="right")
+def comparison_table(comparison: Comparison) -> Table:
+    """Return one row a container; speed-up is against the first."""
+    table = _table(COLUMNS, TEXT_COLUMNS, f"{comparison.trace.path} on {comparison.machine.name}")
+    first = comparison.containers[0].totals
     for result in comparison.containers:
-        shares = limiter_shares(result)
-        table.add_row(result.container, *(f"{100 * shares[p]:.0f} %" for p in parts))
+        name, *cells = table_row(first, result)
+        table.add_row(Text(short_name(name)), *cells)
+    table.caption = (
+        f"{comparison.machine.memory_note}. Speed-up is against "
+        f"{comparison.containers[0].container}; ± is the standard error of the sampling."
+    )
+    table.caption_justify = "left"
     return table
 
 
@@ -87,3 +120,152 @@ def limiter_shares(result: ContainerResult) -> Counter[str]:
         times[layer.limiter] += layer.time_ns  # type: ignore[assignment]
     total = sum(times.values()) or 1
     return Counter({part: time / total for part, time in times.items()})  # type: ignore[misc]
+
+
+def limiter_table(comparison: Comparison) -> Table:
+    """Return the share of each container's time by limiter."""
+    title = f"share of time by limiter on {comparison.machine.name}"
+    table = _table(("container", *LIMITERS), TEXT_COLUMNS, title)
+    for result in comparison.containers:
+        shares = limiter_shares(result)
+        cells = (f"{100 * shares[p]:.0f} %" if shares[p] else "-" for p in LIMITERS)
+        table.add_row(Text(short_name(result.container)), *cells)
+    return table
+
+
+def layer_table(result: ContainerResult) -> Table:
+    """Return one row a layer and pass, summed over the captured steps."""
+    columns = ("layer", "pass", "time\nµs", "read\nMB", "written\nMB", "energy\nµJ", "limiter")
+    table = _table(
+        columns, ("layer", "pass", "limiter"), f"layers and passes in {result.container}"
+    )
+    for (name, pass_), layers in grouped_layers(result).items():
+        limiters = Counter(x.limiter for x in layers)
+        table.add_row(
+            Text(name or "(top)"),
+            pass_,
+            significant(sum(x.time_ns for x in layers) / 1e3),
+            significant(sum(x.read_bytes for x in layers) / 1e6),
+            significant(sum(x.write_bytes for x in layers) / 1e6),
+            significant(sum(x.energy_pj for x in layers) / 1e6),
+            limiters.most_common(1)[0][0],
+        )
+    return table
+
+
+def grouped_layers(result: ContainerResult) -> dict[tuple[str, str], list[Any]]:
+    """Return the passes of every (layer, pass), one a captured step, in order."""
+    out: dict[tuple[str, str], list[Any]] = {}
+    for layer in result.layers:
+        out.setdefault((layer.name, layer.pass_), []).append(layer)
+    return out
+
+
+def mapping_table(values: Mapping[str, Any]) -> Table:
+    """Return one row a key; inner mappings and lists are spelled out."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in values.items():
+        table.add_row(key.replace("_", " "), Text(_plain(value)))
+    return table
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value)) or "-"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def explanation_tables(found: Explanation) -> list[Table]:
+    """Return what A and B are and in what they differ, then one waterfall a quantity."""
+    sides = {
+        name: f"{x.container} on {x.machine} ({x.machine_hash}, {x.memory_detail}), {x.trace}, "
+        f"{x.path}"
+        for name, x in (("A", found.a), ("B", found.b))
+    }
+    differs = ", ".join(d.replace("_", " ") for d in found.differs) or "nothing"
+    head = mapping_table({**sides, "differ in": differs})
+    return [head, *(_waterfall(w) for w in found.waterfalls)]
+
+
+def _scale(w: Waterfall) -> tuple[float, str]:
+    """Return a divisor and its unit that keep the larger end between 1 and 1000."""
+    units = SCALES[w.unit]
+    power, largest = 0, max(w.a, w.b)
+    while largest >= 1000 and power + 1 < len(units):
+        power, largest = power + 1, largest // 1000
+    return 1000.0**power, units[power]
+
+
+def _waterfall(w: Waterfall) -> Table:
+    divisor, unit = _scale(w)
+    form = ",.0f" if divisor == 1 else ",.3f"
+    name = f"{w.quantity} by {w.by}"
+    table = _table((name, unit, "%", ""), (name, ""), "")
+    longest = max([abs(c.change) for c in w.changes] or [0]) or 1
+    table.add_row("A", format(w.a / divisor, form), "100.0" if w.a else "-", "")
+    for c in w.changes:
+        if c.change:
+            length = max(1, round(BAR_WIDTH * abs(c.change) / longest))
+            share = f"{100 * c.change / w.a:+.1f}" if w.a else "-"
+            sign = "+" if c.change > 0 else "-"
+            value = format(c.change / divisor, "+" + form)
+            table.add_row(Text(f"  {c.label}"), value, share, sign * length)
+    last = f"{100 * w.b / w.a:.1f}" if w.a else "-"
+    table.add_row("B", format(w.b / divisor, form), last, "")
+    return table
+
+
+def info_tables(found: Mapping[str, Any]) -> list[Table]:
+    """Return what `trace_info` found: the trace, its roles, and bitlengths over time."""
+    by_role = ("roles", "zeros", "exponent_entropy_bits", "lengths")
+    out = [mapping_table({k: v for k, v in found.items() if k not in (*by_role, "schema")})]
+    roles = _table(("role", "tensors", "zeros", "exponent entropy, bits"), ("role",), "")
+    for role, tensors in found["roles"].items():
+        zeros, entropy = found["zeros"].get(role), found["exponent_entropy_bits"].get(role)
+        roles.add_row(role, str(tensors), number(zeros, ".1%"), number(entropy, ".2f"))
+    out.append(roles)
+    if found["lengths"]:
+        out.append(_lengths_table(found["lengths"]))
+    return out
+
+
+def _lengths_table(lengths: list[Mapping[str, Any]]) -> Table:
+    columns = ("step", "tensors with lengths", "mean mantissa bits", "mean exponent bits")
+    table = _table(columns, (), "")
+    for step in sorted({x["step"] for x in lengths}):
+        mine = [x for x in lengths if x["step"] == step]
+        means = (_mean(x["mantissa_bits"] for x in mine), _mean(x["exponent_bits"] for x in mine))
+        table.add_row(str(step), str(len(mine)), *(number(m, ".2f") for m in means))
+    return table
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None
+
+
+def bench_table(found: Mapping[str, Any]) -> Table:
+    """Return one row a measurement."""
+    memcpy = found["memcpy_gbps"]
+    title = "" if memcpy is None else f"memcpy in the same run: {memcpy:.1f} GB/s"
+    columns = ("bench", "name", "op", "mantissa bits", "GB/s", "of memcpy", "seconds")
+    table = _table(columns, columns[:3], title)
+    for x in found["results"]:
+        table.add_row(
+            x["bench"],
+            x["name"],
+            x.get("op", x.get("level", "-")),
+            number(x.get("mantissa_bits"), "d"),
+            number(x.get("gbps"), ".2f"),
+            number(x.get("memcpy_ratio"), ".3f"),
+            number(x.get("seconds"), ".3f"),
+        )
+    return table

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from sfpsim.errors import InputError
-from sfpsim.experiment.result import Comparison
+from sfpsim.experiment.result import Comparison, ContainerResult
+from sfpsim.report import palette
 from sfpsim.report.figures import Figure, draw, rendered, save, table_bytes
-from sfpsim.report.table import COLUMNS, table_row
+from sfpsim.report.summary import headline, order_flips, sources
+from sfpsim.report.table import (
+    COLUMNS,
+    TEXT_COLUMNS,
+    grouped_layers,
+    short_name,
+    significant,
+    table_row,
+)
 from sfpsim.trace.writer import write_atomically
 
 
@@ -19,36 +30,157 @@ def html(comparison: Comparison, figures: list[Figure]) -> bytes:
     import jinja2
 
     text = (resources.files("sfpsim.report") / "report.html.j2").read_text("utf-8")
-    template = jinja2.Environment(autoescape=True).from_string(text)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"significant": significant, "short": short_name}
+    return (
+        environment.from_string(text)
+        .render(
+            comparison=comparison,
+            headline=headline(comparison),
+            columns=COLUMNS,
+            text_columns=TEXT_COLUMNS,
+            rows=_rows(comparison),
+            figures=[_inline(figure) for figure in figures],
+            flips=order_flips(comparison),
+            sources=sources(comparison),
+            layers=[(c.container, _layer_rows(c)) for c in comparison.containers],
+        )
+        .encode()
+    )
+
+
+def _inline(figure: Figure) -> dict[str, str]:
+    svg = rendered(figure.figure, "svg").decode()
+    return {
+        "name": figure.name,
+        "title": figure.title,
+        "caption": figure.caption,
+        "svg": svg[svg.index("<svg") :].replace(
+            "<svg", f'<svg role="img" aria-label="{figure.title}"', 1
+        ),
+    }
+
+
+def _rows(comparison: Comparison) -> list[dict[str, Any]]:
     first = comparison.containers[0].totals
-    drawn = [
-        {"svg": _inline(rendered(f.figure, "svg").decode()), "caption": f.caption} for f in figures
+    longest = max(c.totals.time_ns for c in comparison.containers) or 1
+    return [
+        {
+            "cells": table_row(first, c),
+            "totals": c.totals,
+            "share": 100 * c.totals.time_ns / longest,
+            "colour": palette.container_colour(i),
+        }
+        for i, c in enumerate(comparison.containers)
     ]
-    return template.render(
-        comparison=comparison,
-        columns=COLUMNS,
-        rows=[table_row(first, result) for result in comparison.containers],
-        figures=drawn,
-    ).encode()
 
 
-def _inline(svg: str) -> str:
-    return svg[svg.index("<svg") :]
+def _layer_rows(result: ContainerResult) -> list[dict[str, Any]]:
+    """Return one row a layer and pass, summed over the captured steps."""
+    out = []
+    for (name, pass_), layers in grouped_layers(result).items():
+        limiters = list(dict.fromkeys(x.limiter for x in layers))
+        out.append(
+            {
+                "name": name or "(top)",
+                "pass_": pass_,
+                "time_us": sum(x.time_ns for x in layers) / 1e3,
+                "read_mb": sum(x.read_bytes for x in layers) / 1e6,
+                "write_mb": sum(x.write_bytes for x in layers) / 1e6,
+                "energy_uj": sum(x.energy_pj for x in layers) / 1e6,
+                "utilisation": layers[0].utilisation,
+                "macs": sum(x.macs for x in layers),
+                "scheme": layers[0].scheme,
+                "limiter": ", ".join(limiters),
+            }
+        )
+    return out
 
 
 def results_csv(comparison: Comparison) -> bytes:
-    """Return the scalar totals, one row a container."""
-    totals = [msgspec.to_builtins(result.totals) for result in comparison.containers]
-    keys = [key for key, value in totals[0].items() if not isinstance(value, dict)]
-    rows = [["container", *keys, "energy_pj"]]
-    for result, values in zip(comparison.containers, totals, strict=True):
-        rows.append([result.container, *(values[k] for k in keys), values["energy_pj"]["total"]])
+    """Return the totals, one row a container; inner keys are joined with dots."""
+    flat = [_flat(msgspec.to_builtins(result.totals)) for result in comparison.containers]
+    keys = list(flat[0])
+    rows: list[list[Any]] = [["container", "lossless", *keys]]
+    for result, values in zip(comparison.containers, flat, strict=True):
+        rows.append([result.container, result.lossless, *(values[k] for k in keys)])
     return table_bytes(rows)
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            out |= _flat(inner, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = inner
+    return out
 
 
 def to_json(comparison: Comparison) -> bytes:
     """Return the result as JSON; infinities and missing values are null."""
     return msgspec.json.format(msgspec.json.encode(comparison)) + b"\n"
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` where it is not there.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made or written to.
+    """
+    probe = folder / ".sfpsim-probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
+def write_result(comparison: Comparison, path: Path) -> None:
+    """Write the JSON of `comparison`.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    _write(path, to_json(comparison))
+
+
+def write_array(path: Path, name: str, values: Any) -> None:
+    """Write one array as `.npy`, or as the tensor `name` of a `.safetensors` file.
+
+    Raises
+    ------
+    InputError
+        If the ending is another, `.npy` cannot hold the dtype, or it cannot be written.
+    """
+    import numpy as np
+
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import save as save_tensors
+
+        _write(path, save_tensors({name: np.asarray(values, order="C")}))
+    elif path.suffix != ".npy":
+        raise InputError(f"{path}: allowed are .npy and .safetensors")
+    elif values.dtype.name == "bfloat16":
+        raise InputError(f"{path}: .npy cannot hold bfloat16: give a .safetensors file")
+    else:
+        buffer = io.BytesIO()
+        np.save(buffer, values)
+        _write(path, buffer.getvalue())
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def write_report(comparison: Comparison, folder: str | Path) -> list[Path]:
@@ -60,8 +192,8 @@ def write_report(comparison: Comparison, folder: str | Path) -> list[Path]:
         If the folder cannot be written.
     """
     where = Path(folder)
+    make_folder(where)
     try:
-        where.mkdir(parents=True, exist_ok=True)
         figures = draw(comparison)
         paths = save(figures, where)
         for name, data in (

@@ -17,9 +17,7 @@ from sfpsim.trace.writer import DTYPE_CODES
 
 
 class ImportedTrace(Trace):
-    """A file of arrays; `ordered` is False: it knows no layers."""
-
-    ordered = False
+    """A file of arrays; it has no ops and so no order of layers."""
 
     def __init__(
         self, path: Path, shapes: dict[str, tuple[str, tuple[int, ...]]],
@@ -33,8 +31,10 @@ class ImportedTrace(Trace):
         self._load = load
 
     def values(self, record: TensorRecord) -> NDArray[Any]:
-        """Return the array of `record`, flat, C order."""
-        return np.ascontiguousarray(self._load(record.name)).reshape(-1)
+        """Return the array of `record`, flat, C order, in this machine's byte order."""
+        array = self._load(record.name)
+        native = array.dtype.newbyteorder("=")
+        return np.ascontiguousarray(array, dtype=native).reshape(-1)
 
     def verify(self) -> None:
         """Read every array."""
@@ -91,11 +91,15 @@ def _safetensors(path: Path) -> ImportedTrace:
     return ImportedTrace(path, shapes, segment.values)
 
 
+# numpy parses headers as Python: what it raises on damaged ones is open-ended, so that the
+# readers below turn every exception into an InputError.
+
+
 def _npy(path: Path) -> ImportedTrace:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: damaged or no .npy file: {error}") from error
+        array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:
+        raise _unreadable(path, error) from error
     return ImportedTrace(path, {path.stem: (array.dtype.name, array.shape)}, lambda _: array)
 
 
@@ -103,18 +107,25 @@ def _npz(path: Path) -> ImportedTrace:
     def load(name: str) -> NDArray[Any]:
         try:
             with np.load(path, allow_pickle=False) as file:
-                found: NDArray[Any] = file[name]
-                return found
-        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: damaged: array {name!r}: {error}") from error
+                return np.asarray(file[name])
+        except Exception as error:
+            raise _unreadable(path, error) from error
 
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names = list(file.files)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: damaged or no .npz file: {error}") from error
+        with zipfile.ZipFile(path) as file:
+            names = [name.removesuffix(".npy") for name in file.namelist()]
+    except Exception as error:
+        raise _unreadable(path, error) from error
     shapes = {}
     for name in names:
         array = load(name)
         shapes[name] = array.dtype.name, array.shape
     return ImportedTrace(path, shapes, load)
+
+
+def _unreadable(path: Path, error: BaseException) -> InputError:
+    if "object" in str(error).lower():
+        return InputError(
+            f"{path}: holds Python objects: allowed are arrays of {', '.join(DTYPE_CODES)}"
+        )
+    return InputError(f"{path}: damaged or no {path.suffix} file: {error}")

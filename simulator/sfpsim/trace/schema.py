@@ -1,6 +1,7 @@
 """What a trace says of itself and of each tensor: the strict structs behind the files.
 
-`manifest.json` holds one `Manifest`; `index.jsonl` holds one `TensorRecord` a line.
+`manifest.json` holds one `Manifest`, `index.jsonl` one `TensorRecord` a line and
+`ops.jsonl` one `OpRecord` a line. docs/trace-format.md describes the files.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ SCHEMA_VERSION = 1
 
 Role = Literal["weight", "activation", "gradient", "optimizer", "other", "unknown"]
 Use = Literal[
-    "stash", "weight", "bias", "weight_gradient", "output_gradient", "optimizer_state", "array"
-]
+    "stash", "operand", "buffer", "weight", "bias", "weight_copy", "weight_gradient",
+    "output_gradient", "optimizer_state", "array",
+]  # fmt: skip
 Pass = Literal["forward", "input_gradient", "weight_gradient", "update", "none"]
 
 
@@ -29,7 +31,8 @@ class Op(Struct, frozen=True, kw_only=True):
     `m`, `n`, `k` are the GEMM sizes of the whole batch: the layer computes `groups`
     products of (m x k) by (k x n); ``macs = groups * m * n * k``. For a convolution m is
     N*P*Q, n output channels a group, k input channels a group times R*S. Ops without a
-    product (normalisation, activation, pooling, ...) have zeros.
+    product have zeros and the name of their function as kind (``batch_norm``, ``relu``,
+    ``max_pool2d``, ``softmax``, ``embedding``, ``add``, ...).
     """
 
     kind: str
@@ -58,6 +61,43 @@ class Lengths(Struct, frozen=True, kw_only=True):
     exponent_bits_real: float | None = None
 
 
+class OpRecord(Struct, frozen=True, kw_only=True):
+    """One operation of a captured step that multiplies, or that saves for the backward pass.
+
+    Attributes
+    ----------
+    name
+        Unique in its step: that of the layer whose weight it multiplies by, else
+        ``layer:kind``; a second one of the same name gets ``:2``, work done again in the
+        backward pass (checkpointing) ``:recompute``.
+    step, order
+        Training step, and position in the step's execution order.
+    layer
+        Dotted name of the module that ran it; "" outside every submodule.
+    op
+        Its kind and shapes.
+    reads
+        Of a product: the names of its first and second operand; "" for one that stays on
+        chip (the scores of a fused attention) or was not captured.
+    saves
+        Names of the other tensors it saved for the backward pass.
+    gradient
+        Name of the gradient of its output, as its gradient products read it; "" for none.
+    gradients
+        Whether the products for the gradient of the first and the second operand ran.
+    """
+
+    name: str
+    step: int
+    order: int
+    layer: str = ""
+    op: Op
+    reads: tuple[str, ...] = ()
+    saves: tuple[str, ...] = ()
+    gradient: str = ""
+    gradients: tuple[bool, bool] = (False, False)
+
+
 class TensorRecord(Struct, frozen=True, kw_only=True):
     """One captured tensor.
 
@@ -66,25 +106,36 @@ class TensorRecord(Struct, frozen=True, kw_only=True):
     name
         Unique in the trace.
     step, epoch
-        Training step (0-based count of optimizer steps) and epoch.
+        Training step (0-based count of the steps given to the capture) and epoch.
     order
-        Position in the step's execution order (forward positions, then backward ones).
+        Position in the step's execution order at which the tensor was made: 0 for what
+        was there before the forward pass, the layer's first run for weights.
     layer
-        Dotted module name of the layer that first saved (stash), owns (weight) or
-        produced (output gradient) the tensor; "" at top level.
+        Dotted module name of the layer that first saved (stash, operand), owns (weight,
+        bias, their gradients and optimizer state) or produced (output gradient) the
+        tensor; "" at top level.
     users
-        Every layer that reads the tensor (a stash saved by several layers lists them all).
+        Every layer that saved or multiplied the tensor.
     producer
-        The layer whose output the tensor is, where known; None for network inputs and
-        values made by functional operations.
+        The layer in which the tensor was made, where known; None for network inputs.
+    parameter
+        Name of the parameter that it is, belongs to or is a copy of; "" for none.
     op
-        The work of `layer`.
-    role, use, pass_
-        What it is, how it was seen, and the pass in which it is written to memory.
+        The work of `layer`: for a stash that of the operation that saved it first.
+    role
+        weight (parameters and their copies), activation, gradient, optimizer (its state),
+        other (integers, masks, statistics, buffers), unknown (imported files).
+    use
+        How it was seen: saved for the backward pass (stash), read by a product but not
+        saved (operand), a module's buffer, a parameter (weight, bias) or its copy in
+        another type or quantized (weight_copy), the gradient of one (weight_gradient) or
+        of a product's output (output_gradient), or an array of an imported file.
+    pass_
+        The pass in which it is written to memory; ``pass`` in the file.
     dtype
         ml_dtypes / numpy name, e.g. ``float32``, ``bfloat16``, ``int64``, ``bool``.
     shape
-        Full shape.
+        Full shape; a dimension along which all values are the same memory counts as 1.
     memory_order
         Dimension indices from slowest- to fastest-varying in memory.
     runs
@@ -105,6 +156,7 @@ class TensorRecord(Struct, frozen=True, kw_only=True):
     layer: str = ""
     users: tuple[str, ...] = ()
     producer: str | None = None
+    parameter: str = ""
     op: Op | None = None
     role: Role
     use: Use

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfpsim.errors import InputError
-from sfpsim.trace.schema import Manifest, TensorRecord
+from sfpsim.trace.schema import Manifest, OpRecord, TensorRecord
 
 SEGMENT_BYTES = 64 << 20
 DTYPE_CODES = {
@@ -22,23 +23,39 @@ DTYPE_CODES = {
     "float32": "F32",
     "float16": "F16",
     "bfloat16": "BF16",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
     "int64": "I64",
     "int32": "I32",
     "int16": "I16",
     "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
     "uint8": "U8",
     "bool": "BOOL",
 }
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary name beside `path`, flush it to disk and rename."""
+def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
+    """Write `parts` to a temporary name beside `path`, flush it to disk and rename.
+
+    Raises
+    ------
+    OSError
+        If that fails; the temporary file is gone then.
+    """
     temporary = path.with_name(f".tmp-{path.name}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     _sync_folder(path.parent)
 
 
@@ -50,14 +67,29 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def segment_bytes(records: list[TensorRecord], data: list[NDArray[Any]]) -> bytes:
-    """Return a safetensors file with `data`; its metadata rebuilds the index and its CRCs."""
-    header: dict[str, Any] = {
-        "__metadata__": {
-            "records": msgspec.json.encode(records).decode(),
-            "crc32": json.dumps([zlib.crc32(part.tobytes()) for part in data]),
-        }
+def bytes_of(part: NDArray[Any]) -> memoryview:
+    """Return the bytes of a flat contiguous array, without a copy."""
+    return part.view(np.uint8).data
+
+
+METADATA = ("records", "ops", "before", "crc32")
+
+
+def segment_header(
+    records: list[TensorRecord], ops: list[OpRecord], before: list[int], data: list[NDArray[Any]]
+) -> bytes:
+    """Return the head of a safetensors file with `data`, in that order.
+
+    Its metadata rebuild the index and check themselves and every tensor; `before` is the
+    number of records and of ops in the segments before it.
+    """
+    texts = {
+        "records": msgspec.json.encode(records).decode(),
+        "ops": msgspec.json.encode(ops).decode(),
+        "before": json.dumps(before),
+        "crc32": json.dumps([zlib.crc32(bytes_of(part)) for part in data]),
     }
+    header: dict[str, Any] = {"__metadata__": texts | {"metadata_crc32": metadata_crc(texts)}}
     at = 0
     for record, part in zip(records, data, strict=True):
         header[record.key] = {
@@ -68,11 +100,18 @@ def segment_bytes(records: list[TensorRecord], data: list[NDArray[Any]]) -> byte
         at += part.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + b"".join(part.tobytes() for part in data)
+    return len(text).to_bytes(8, "little") + text
+
+
+def metadata_crc(texts: dict[str, str]) -> str:
+    """Return the CRC32 over the other metadata, one after the other, in decimal."""
+    return str(zlib.crc32("".join(texts[key] for key in METADATA).encode()))
 
 
 class TraceWriter:
     """Writes records and their values, segment by segment.
+
+    Ops go into the segment that is written next, so that those of a step lie in its first.
 
     Parameters
     ----------
@@ -107,6 +146,8 @@ class TraceWriter:
         self.names: set[str] = set()
         self.pending: list[tuple[TensorRecord, NDArray[Any]]] = []
         self.pending_bytes = 0
+        self.ops: list[OpRecord] = []
+        self.before = [0, 0]
 
     def __enter__(self) -> TraceWriter:
         """Return the writer."""
@@ -124,10 +165,13 @@ class TraceWriter:
     def add(self, record: TensorRecord, data: NDArray[Any]) -> None:
         """Add a tensor; `data` is its sampled runs, one after the other, in memory order.
 
+        `data` is not copied, and must not change before the next `flush`.
+
         Raises
         ------
         InputError
-            If the name is taken, or `data` is not what the record says.
+            If the name is taken, `data` is not what the record says, or a full segment cannot
+            be written.
         """
         if record.name in self.names:
             raise InputError(f"tensor {record.name!r} is in the trace already")
@@ -144,22 +188,42 @@ class TraceWriter:
         placed = msgspec.structs.replace(
             record, segment=f"segment-{self.segments:05d}.safetensors", key=record.name
         )
-        self.pending.append((placed, np.array(data).reshape(-1)))
+        self.pending.append((placed, np.ascontiguousarray(data).reshape(-1)))
         self.pending_bytes += data.nbytes
         if self.pending_bytes >= self.limit:
             self.flush()
 
+    def add_ops(self, ops: Iterable[OpRecord]) -> None:
+        """Add operations of a step, before its tensors."""
+        self.ops.extend(ops)
+
     def flush(self) -> None:
-        """Write the pending tensors as a segment, then their lines of the index."""
+        """Write the pending tensors as a segment, then their lines of the index.
+
+        Raises
+        ------
+        InputError
+            If they cannot be written; no partial segment is left.
+        """
         if not self.pending:
             return
-        records = [record for record, _ in self.pending]
-        data = segment_bytes(records, [part for _, part in self.pending])
-        write_atomically(self.path / records[0].segment, data)
-        lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
-        with (self.path / "index.jsonl").open("ab") as file:
-            file.write(lines)
+        # widest first, so that every tensor lies at a multiple of its width
+        pending = sorted(self.pending, key=lambda item: -item[1].itemsize)
+        records = [record for record, _ in pending]
+        data = [part for _, part in pending]
+        header = segment_header(records, self.ops, self.before, data)
+        try:
+            write_atomically(self.path / records[0].segment, header, *map(bytes_of, data))
+            self._append("ops.jsonl", self.ops)
+            self._append("index.jsonl", records)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written: {error.strerror}") from error
+        self.segments += 1
+        self.before = [self.before[0] + len(records), self.before[1] + len(self.ops)]
+        self.pending, self.pending_bytes, self.ops = [], 0, []
+
+    def _append(self, name: str, lines: Iterable[OpRecord | TensorRecord]) -> None:
+        with (self.path / name).open("ab") as file:
+            file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
-        self.segments += 1
-        self.pending, self.pending_bytes = [], 0

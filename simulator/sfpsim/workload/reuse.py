@@ -1,7 +1,8 @@
 """On-chip reuse: how often each operand of a product is fetched.
 
 The least of four schemes for A (m x k), B (k x n), C (m x n) with a buffer of S values,
-half of it for the operand that stays; partial sums are never spilled.
+half of it for the operand that stays; partial sums are never spilled. Products in groups
+(depthwise convolutions, the heads of an attention) run group by group.
 """
 
 from __future__ import annotations
@@ -20,30 +21,43 @@ class Scheme:
 
 
 def _tiles(m: int, n: int, half: int) -> list[tuple[int, int]]:
-    """Candidate (rows of tiles, columns of tiles) of C with a tile in `half` values."""
+    """Return (rows, columns) of tiles of C, a tile in `half` values, that may be the least.
+
+    More rows of tiles of the same width only fetch B more often, so for each number of
+    columns of tiles up to sqrt(m * n / half) there is one, and the same the other way round.
+    """
     out = []
-    down = 1
-    while down <= m:
-        tile_m = -(-m // down)
-        tile_n = min(n, half // tile_m)
-        if tile_n:
-            out.append((down, -(-n // tile_n)))
-        down *= 2
+    for size, other, turned in ((m, n, False), (n, m, True)):
+        for count in range(1, min(size, 2 + int((m * n / half) ** 0.5)) + 1):
+            tile = min(other, half // -(-size // count))
+            if tile:
+                pair = count, -(-other // tile)
+                out.append(pair[::-1] if turned else pair)
     return out
 
 
-def best_scheme(a: int, b: int, c: int, m: int, n: int, buffer_values: int) -> Scheme:
+def best_scheme(
+    a: int, b: int, c: int, m: int, n: int, buffer_values: int, groups: int = 1
+) -> Scheme:
     """Return the scheme that moves the fewest values.
 
     Parameters
     ----------
     a, b, c
-        Unique values of each operand (all groups).
+        Unique values of each operand, all groups together.
     m, n
-        Sizes of C.
+        Sizes of C in one group.
     buffer_values
         Values of the chip's type that the buffer holds, S.
+    groups
+        Groups that share nothing.
+
+    Examples
+    --------
+    >>> best_scheme(100, 50, 50, 10, 5, buffer_values=80).a_times
+    2
     """
+    a, b, c = (-(-size // groups) for size in (a, b, c))
     if a + b + c <= buffer_values:
         return Scheme(name="everything fits", a_times=1, b_times=1, resident="b")
     half = max(1, buffer_values // 2)

@@ -1,25 +1,33 @@
 """From a trace to the passes of its steps: what each reads, computes and writes.
 
-Element-wise work and normalisation are fused into the product before them (forward) or
-after them (backward): they move their stash, and nothing else. docs/hardware.md has the
-rules.
+The products of a step run in the order in which they were captured, then their gradient
+products backwards, then the update. Everything between two products is fused into them: it
+moves what it saved for the backward pass, its parameters and their gradients, and nothing
+else. An embedding's gather, and that a fused attention computes its scores again in the
+backward pass, are not counted.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
-from sfpsim.trace.schema import Op, Pass, TensorRecord
+from sfpsim.errors import InputError
+from sfpsim.trace.schema import Op, OpRecord, Pass, TensorRecord
 from sfpsim.workload.reuse import Scheme, best_scheme
+
+Side = Literal["output", "first", "second"]
 
 
 class Source(Protocol):
-    """What is replayed: records, and whether they have an order of layers."""
+    """What is replayed: tensors, what was computed, and whether that is known."""
 
     records: Sequence[TensorRecord]
+    ops: Sequence[OpRecord]
     ordered: bool
+    incomplete_steps: list[int]
 
 
 @dataclass(kw_only=True)
@@ -62,165 +70,174 @@ class StepPlanner:
     """Plans one training step. ``plan()`` returns its passes in order of execution."""
 
     def __init__(
-        self, records: Iterable[TensorRecord], buffer_values: Callable[[TensorRecord], int]
+        self,
+        records: Iterable[TensorRecord],
+        ops: Iterable[OpRecord],
+        buffer_values: Callable[[TensorRecord], int],
     ) -> None:
-        self.records = list(records)
+        self.records = {record.name: record for record in records}
         self.buffer_values = buffer_values
-        self.step = self.records[0].step
-        self.stash = [r for r in self.records if r.use == "stash"]
-        self.weights = [r for r in self.records if r.use in ("weight", "bias")]
-        self.output_gradient = {r.layer: r for r in self.records if r.use == "output_gradient"}
-        self.ops: dict[str, Op] = {}
-        for record in self.records:
-            if record.op is not None and record.op.macs:
-                self.ops.setdefault(record.layer, record.op)
-        self.position = self._positions()
-        self.products = sorted(self.ops, key=lambda name: self.position[name])
-
-    def _positions(self) -> dict[str, int]:
-        """First place in the forward order at which each layer shows up."""
-        out: dict[str, int] = {}
-        for record in sorted(self.stash + self.weights, key=lambda r: r.order):
-            for layer in (record.layer, *record.users):
-                out.setdefault(layer, record.order)
-        for layer in self.ops:
-            out.setdefault(layer, len(self.records))
-        return out
-
-    def operands(self, layer: str) -> list[TensorRecord]:
-        """Return the stashed inputs of a product: floats that the layer saved."""
-        op = self.ops[layer]
-        mine = [r for r in self.stash if layer in (r.layer, *r.users)]
-        shaped = [r for r in mine if not op.input_shape or r.shape == tuple(op.input_shape)]
-        return [r for r in (shaped or mine) if "float" in r.dtype][:2]
-
-    def weight(self, layer: str) -> TensorRecord | None:
-        """Return the weight of a product, None for attention products."""
-        found = [r for r in self.weights if r.layer == layer and r.use == "weight"]
-        return found[0] if found else None
+        self.step = next(iter(self.records.values())).step
+        in_order = sorted(ops, key=lambda op: op.order)
+        self.products = [op for op in in_order if op.op.macs]
+        self.others = [op for op in in_order if not op.op.macs]
+        self.starts = [op.order for op in self.products]
+        self.multiplied = {self._owner(name) for op in self.products for name in op.reads} - {""}
+        self.gathered = {op.layer for op in self.others if op.op.kind.startswith("embedding")}
+        self.position: dict[str, int] = {}
+        for op in in_order:
+            for layer in (op.name, op.layer):
+                self.position.setdefault(layer, op.order)
 
     def plan(self) -> list[PassPlan]:
         """Return forward, backward and update passes of the step."""
-        forward = [self._forward(layer) for layer in self.products]
-        self._write_stash(forward)
-        return forward + self._backward() + self._updates()
+        if not self.products:
+            return self._updates()
+        return self._forward() + self._backward() + self._updates()
 
-    def _product(
-        self, layer: str, pass_: Pass, a: TensorRecord | None, b: TensorRecord | None
-    ) -> PassPlan:
-        op = self.ops[layer]
+    # Where things happen --------------------------------------------------------------
+
+    def slot(self, order: int) -> int:
+        """Return the index of the product into which what happens at `order` is fused.
+
+        The last one that began by then; -1 before the first.
+        """
+        return bisect_right(self.starts, order) - 1
+
+    def slot_of(self, record: TensorRecord) -> int:
+        """Return the slot in which the parameter of `record` is used."""
+        return self.slot(self.position.get(record.layer, record.order))
+
+    def _owner(self, name: str) -> str:
+        """Return the parameter that the tensor called `name` is or is a copy of."""
+        record = self.records.get(name)
+        return record.parameter if record is not None else ""
+
+    def _used(self, *uses: str) -> list[TensorRecord]:
+        return [record for record in self.records.values() if record.use in uses]
+
+    # Products -------------------------------------------------------------------------
+
+    def _product(self, product: OpRecord, side: Side) -> PassPlan:
+        """Plan a product: its output, or the gradient of its first or second operand."""
+        op = product.op
+        first, second = (self.records.get(name) for name in (*product.reads, "", "")[:2])
+        gradient = self.records.get(product.gradient)
+        pass_: Pass = "forward"
+        a, b, made = first, second, op.m * op.n * op.groups
         m, n, depth = op.m, op.n, op.k
-        if pass_ == "input_gradient":
-            n, depth = depth, n
-        elif pass_ == "weight_gradient":
-            m, n, depth = depth, n, m
-        plan = PassPlan(layer=layer, pass_=pass_, step=self.step, macs=op.macs)
-        plan.gemm = (m, n, depth, op.groups)
-        used = [touched(op, r) if r is not None else 0 for r in (a, b)]
-        buffer = self.buffer_values(a or b) if a or b else 1 << 40  # type: ignore[arg-type]
-        scheme = best_scheme(used[0], used[1], m * n * op.groups, m, n, buffer)
-        plan.scheme = scheme.name
+        if side == "first":
+            pass_, a, b = "input_gradient", gradient, second
+            m, n, depth = op.m, op.k, op.n
+            made = first.values if first is not None else m * n * op.groups
+        elif side == "second":
+            weight = second is not None and second.role == "weight"
+            pass_, a, b = "weight_gradient" if weight else "input_gradient", first, gradient
+            m, n, depth = op.k, op.n, op.m
+            made = second.values if second is not None else m * n * op.groups
+        used = [touched(op, r) if r is not None and r is first else _size(r) for r in (a, b)]
+        known = a or b
+        buffer = self.buffer_values(known) if known is not None else 1
+        scheme = best_scheme(used[0], used[1], made, m, n, buffer, op.groups)
+        plan = PassPlan(layer=product.name, pass_=pass_, step=self.step, macs=op.macs)
+        plan.gemm, plan.scheme = (m, n, depth, op.groups), scheme.name
         plan.reads = _operand_reads(a, b, used, scheme)
         return plan
 
-    def _forward(self, layer: str) -> PassPlan:
-        inputs = self.operands(layer)
-        weight = self.weight(layer)
-        second = weight or (inputs[1] if len(inputs) > 1 else None)
-        plan = self._product(layer, "forward", inputs[0] if inputs else None, second)
-        plan.reads += [
-            Transfer(record=r, used=r.values)
-            for r in self.weights
-            if r.layer == layer and r is not weight
-        ]
-        return plan
-
-    def _before(self, record: TensorRecord) -> int:
-        """Index of the product that makes `record`, or the last one before it; -1: none."""
-        if record.producer in self.ops:
-            return self.products.index(record.producer)
-        if record.producer is None and self.position.get(record.layer, 0) <= min(
-            self.position.values(), default=0
-        ):
-            return -1
-        earlier = [
-            i for i, p in enumerate(self.products)
-            if self.position[p] < record.order and p not in (record.layer, *record.users)
-        ]  # fmt: skip
-        return earlier[-1] if earlier else -1
-
-    def _write_stash(self, forward: list[PassPlan]) -> None:
-        for record in self.stash:
-            maker = self._before(record)
-            if maker >= 0:
-                forward[maker].writes.append(Transfer(record=record, used=record.values))
-
-    def _fused_reads(self, layer_index: int) -> list[Transfer]:
-        """Stash that layers without a product read between this product and the next."""
-        bounds = [self.position[p] for p in self.products] + [1 << 60]
-        low, high = bounds[layer_index], bounds[layer_index + 1]
-        out = []
-        for record in self.stash:
-            for user in dict.fromkeys((record.layer, *record.users)):
-                if user not in self.ops and low <= self.position[user] < high:
-                    out.append(Transfer(record=record, used=record.values))
-        return out
-
-    def _backward(self) -> list[PassPlan]:
-        if not self.products:
-            return []
-        last = self.products[-1]
-        plans = [PassPlan(layer="loss", pass_="input_gradient", step=self.step)]
-        plans[0].reads = self._fused_reads(len(self.products) - 1)
-        self._write_gradient(plans[0], last)
-        for index in range(len(self.products) - 1, -1, -1):
-            layer = self.products[index]
-            gradient = self.output_gradient.get(layer)
-            if index:
-                inner = self._product(layer, "input_gradient", gradient, self._second(layer))
-                inner.reads += self._fused_reads(index - 1)
-                self._write_gradient(inner, self.products[index - 1])
-                plans.append(inner)
-            plans.append(self._weight_gradient(layer, gradient))
+    def _forward(self) -> list[PassPlan]:
+        plans = [self._product(product, "output") for product in self.products]
+        for record in self._used("weight", "bias"):
+            if record.parameter not in self.multiplied and record.layer not in self.gathered:
+                plans[max(0, self.slot_of(record))].reads.append(_once(record))
+        for record in self._used("stash", "operand"):
+            if record.order:  # what was there before the step is not written in it
+                plans[max(0, self.slot(record.order))].writes.append(_once(record))
+        self._copies(plans)
         return plans
 
-    def _second(self, layer: str) -> TensorRecord | None:
-        inputs = self.operands(layer)
-        return self.weight(layer) or (inputs[1] if len(inputs) > 1 else None)
+    def _copies(self, plans: list[PassPlan]) -> None:
+        """Make the copies of weights where they are first used: read the weight, write it."""
+        masters = {r.parameter: r for r in self._used("weight", "bias")}
+        for record in self._used("weight_copy"):
+            plan = plans[max(0, self.slot(record.order))]
+            for product, candidate in zip(self.products, plans, strict=True):
+                if record.name in product.reads:
+                    plan = candidate
+                    break
+            if record.parameter in masters:
+                plan.reads.append(_once(masters[record.parameter]))
+            plan.writes.append(_once(record))
 
-    def _weight_gradient(self, layer: str, gradient: TensorRecord | None) -> PassPlan:
-        inputs = self.operands(layer)
-        plan = self._product(layer, "weight_gradient", inputs[0] if inputs else None, gradient)
-        plan.writes = [
-            Transfer(record=r, used=r.values)
-            for r in self.records
-            if r.use == "weight_gradient" and r.layer == layer
-        ]
+    # The backward pass ----------------------------------------------------------------
+
+    def _backward(self) -> list[PassPlan]:
+        plans = [PassPlan(layer="loss", pass_="input_gradient", step=self.step)]
+        written: set[str] = set()
+        for index in range(len(self.products) - 1, -1, -1):
+            product = self.products[index]
+            self._between(plans, index, written)
+            if product.gradients[0]:
+                plans.append(self._product(product, "first"))
+            if product.gradients[1]:
+                plans.append(self._second(product))
+        self._between(plans, -1, written)
+        return plans
+
+    def _second(self, product: OpRecord) -> PassPlan:
+        plan = self._product(product, "second")
+        parameter = self._owner(product.reads[1])
+        for record in self._used("weight_gradient"):
+            if parameter and record.parameter == parameter:
+                plan.writes.append(_once(record))
         return plan
 
-    def _write_gradient(self, plan: PassPlan, layer: str) -> None:
-        gradient = self.output_gradient.get(layer)
-        if gradient is not None:
-            plan.writes.append(Transfer(record=gradient, used=gradient.values))
+    def _between(self, plans: list[PassPlan], index: int, written: set[str]) -> None:
+        """Fuse what lies between product `index` and the next into the pass before it."""
+        plan = next(p for p in reversed(plans) if p.pass_ == "input_gradient")
+        for other in self.others:
+            if self.slot(other.order) == index:
+                saved = (self.records[name] for name in other.saves if name in self.records)
+                plan.reads += [_once(record) for record in saved if record.use != "buffer"]
+        made = [
+            record for record in self._used("weight_gradient")
+            if record.parameter not in self.multiplied and self.slot_of(record) == index
+        ]  # fmt: skip
+        if index >= 0 and self.products[index].gradient in self.records:
+            made.append(self.records[self.products[index].gradient])
+        for record in made:
+            if record.name not in written:
+                written.add(record.name)
+                plan.writes.append(_once(record))
+
+    # The update -----------------------------------------------------------------------
 
     def _updates(self) -> list[PassPlan]:
-        layers = dict.fromkeys(r.layer for r in self.weights)
-        return [self._update(layer) for layer in layers]
+        trained = {record.parameter for record in self._used("weight_gradient")}
+        plans: dict[str, PassPlan] = {}
+        for record in self._used("weight", "bias", "weight_gradient", "optimizer_state"):
+            if record.parameter in trained:
+                plan = plans.setdefault(
+                    record.layer, PassPlan(layer=record.layer, pass_="update", step=self.step)
+                )
+                plan.reads.append(_once(record))
+                if record.use != "weight_gradient":
+                    plan.writes.append(_once(record))
+        return list(plans.values())
 
-    def _update(self, layer: str) -> PassPlan:
-        plan = PassPlan(layer=layer, pass_="update", step=self.step)
-        mine = [r for r in self.records if r.layer == layer]
-        for record in mine:
-            if record.use in ("weight", "bias", "weight_gradient", "optimizer_state"):
-                plan.reads.append(Transfer(record=record, used=record.values))
-            if record.use in ("weight", "bias", "optimizer_state"):
-                plan.writes.append(Transfer(record=record, used=record.values))
-        return plan
+
+def _once(record: TensorRecord) -> Transfer:
+    return Transfer(record=record, used=record.values)
+
+
+def _size(record: TensorRecord | None) -> int:
+    return record.values if record is not None else 0
 
 
 def _operand_reads(
     a: TensorRecord | None, b: TensorRecord | None, used: list[int], scheme: Scheme
 ) -> list[Transfer]:
+    if a is b and a is not None:
+        return [Transfer(record=a, times=max(scheme.a_times, scheme.b_times), used=used[0])]
     out = []
     for key, record, times, need in (
         ("b", b, scheme.b_times, used[1]),
@@ -235,14 +252,27 @@ def _operand_reads(
 def plan_trace(trace: Source, buffer_values: Callable[[TensorRecord], int]) -> list[list[PassPlan]]:
     """Return the passes of every step of `trace`, one list a step.
 
-    A source without layer order is one read and one write of each tensor, in file order.
+    A source that does not know what was computed is one read and one write of each tensor,
+    in file order.
+
+    Raises
+    ------
+    InputError
+        If no step is whole.
     """
     if not trace.ordered:
         return [[_as_array(record) for record in trace.records]]
+    lost = set(trace.incomplete_steps)
     steps: dict[int, list[TensorRecord]] = {}
     for record in trace.records:
-        steps.setdefault(record.step, []).append(record)
-    return [StepPlanner(records, buffer_values).plan() for _, records in sorted(steps.items())]
+        if record.step not in lost:
+            steps.setdefault(record.step, []).append(record)
+    if not steps:
+        raise InputError("no step of the trace is whole: the run was killed while writing it")
+    return [
+        StepPlanner(records, [op for op in trace.ops if op.step == step], buffer_values).plan()
+        for step, records in sorted(steps.items())
+    ]
 
 
 def _as_array(record: TensorRecord) -> PassPlan:

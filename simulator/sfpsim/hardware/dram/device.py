@@ -11,7 +11,6 @@ import msgspec
 from sfpsim.energy.model import DramTiming, IddCurrents
 from sfpsim.errors import InputError
 
-
 MAPPINGS = ("row bank column", "row bank^row column")
 
 
