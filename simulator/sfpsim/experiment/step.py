@@ -19,6 +19,9 @@ from sfpsim.hardware.rows import RowStore
 from sfpsim.trace.schema import TensorRecord
 from sfpsim.workload.training import PassPlan, Transfer
 
+LASTING = ("weight", "optimizer", "unknown")
+STACKED = ("stash", "operand", "output_gradient", "weight_copy")
+
 
 @dataclass(kw_only=True)
 class StepRun:
@@ -132,12 +135,12 @@ class StepSimulation:
 
     def _life(self, record: TensorRecord, first: int, last: int) -> Life:
         kept = self.kept[record.name]
-        lasting = record.role in ("weight", "optimizer", "unknown")
+        lasting = record.role in LASTING and record.use != "weight_copy"
         return Life(
             name=record.name,
             bytes=kept.bytes,
             worst_bytes=max(kept.sizes.raw_bits, kept.sizes.total_bits) // 8,
             first=-1 if lasting else first,
             last=len(self.plans) if lasting else last,
-            stacked=record.use in ("stash", "output_gradient"),
+            stacked=record.use in STACKED,
         )
