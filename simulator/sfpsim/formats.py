@@ -96,6 +96,26 @@ def words_of(values: NDArray[np.generic]) -> NDArray[np.unsignedinteger]:
     return np.ascontiguousarray(values).reshape(-1).view(fmt.word_dtype)
 
 
+CHUNK_VALUES = 1 << 18
+
+
+def any_sign(values: NDArray[np.generic]) -> bool:
+    """Return whether any value has its sign bit set (-0.0 and negative NaNs included)."""
+    fmt, words = format_of(values.dtype), words_of(values)
+    top = words.dtype.type(1 << (fmt.bits - 1))
+    parts = range(0, words.size, CHUNK_VALUES)
+    return any(bool((words[at : at + CHUNK_VALUES] >= top).any()) for at in parts)
+
+
+def exponent_counts(values: NDArray[np.generic]) -> NDArray[np.int64]:
+    """Count the exponent fields of `values`, int64 of 256 entries; little memory at any size."""
+    flat = values.reshape(-1)
+    counts = np.zeros(256, np.int64)
+    for at in range(0, flat.size, CHUNK_VALUES):
+        counts += np.bincount(split(flat[at : at + CHUNK_VALUES])[1], minlength=256)
+    return counts
+
+
 def split(
     values: NDArray[np.generic],
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint32]]:

@@ -12,7 +12,8 @@ they write the same bytes for every input.
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -114,6 +115,25 @@ class Rows:
     metadata_bits: NDArray[np.uint8]
 
 
+def joined_blocks(parts: Sequence[BlockSizes]) -> BlockSizes:
+    """Return the blocks of a tensor from those of its consecutive parts, one or more."""
+    plain = ("index_bits_per_block", "nan_lost")
+    arrays: dict[str, Any] = {
+        f.name: np.concatenate([getattr(part, f.name) for part in parts])
+        for f in fields(BlockSizes)
+        if f.name not in plain
+    }
+    return replace(parts[0], nan_lost=sum(part.nan_lost for part in parts), **arrays)
+
+
+def joined_rows(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of a tensor from those of its consecutive parts, one or more."""
+    return Rows(
+        payload_bits=np.concatenate([part.payload_bits for part in parts]),
+        metadata_bits=np.concatenate([part.metadata_bits for part in parts]),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class CodecTiming:
     """What hardware/ runs: one row of `values_per_cycle` a cycle and unit after `latency`.
@@ -153,13 +173,16 @@ class Container(abc.ABC):
     """A form in which a tensor lies in off-chip memory; see the module's law.
 
     Subclasses are frozen parameter objects. `signed` says whether a value of the *whole*
-    tensor has its sign bit set; None means: look at `x`.
+    tensor has its sign bit set; None means: look at `x`. A container is `blockwise` where,
+    `signed` given, its sizes, rows and quantized values are those of each block of 16,384
+    values alone; long tensors are then worked through in parts, in little memory.
     """
 
     family: ClassVar[str]
     source: ClassVar[str]
     summary: ClassVar[str]
     needs: ClassVar[Literal["none", "block", "tensor"]] = "none"
+    blockwise: ClassVar[bool] = False
     timing: ClassVar[CodecTiming] = CodecTiming()
 
     @property

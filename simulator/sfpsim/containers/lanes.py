@@ -160,6 +160,7 @@ class LaneContainer(Container):
     """
 
     needs: ClassVar[Literal["none", "block", "tensor"]] = "tensor"
+    blockwise: ClassVar[bool] = True
 
     @abc.abstractmethod
     def layout(self, fmt: FloatFormat) -> Layout:

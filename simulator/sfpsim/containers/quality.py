@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from sfpsim.containers.base import Array
+from sfpsim.containers.base import BLOCK_VALUES, Array, Container
 from sfpsim.errors import InputError
 
 CHUNK_VALUES = 1 << 18
+PART_VALUES = 64 * BLOCK_VALUES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,4 +73,18 @@ def quality(original: Array, quantized: Array) -> Quality:
     total = Quality()
     for at in range(0, x.size, CHUNK_VALUES):
         total = total + _chunk(x[at : at + CHUNK_VALUES], q[at : at + CHUNK_VALUES])
+    return total
+
+
+def stored_quality(container: Container, runs: Sequence[Array]) -> Quality:
+    """Compare 1-D float arrays with what `container` makes of them.
+
+    A blockwise container is worked through in parts, so that a long run takes little memory.
+    """
+    total = Quality()
+    for run in runs:
+        step = PART_VALUES if container.blockwise else max(run.size, 1)
+        for at in range(0, run.size, step):
+            part = run[at : at + step]
+            total = total + quality(part, container.quantize(part))
     return total

@@ -121,6 +121,7 @@ class Plain(Container):
     source: ClassVar[str] = "IEEE 754 and bfloat16"
     summary: ClassVar[str] = "plain words of one type"
     timing: ClassVar[CodecTiming] = BYPASS
+    blockwise: ClassVar[bool] = True
 
     fmt: FloatFormat
 
@@ -180,6 +181,7 @@ class AsIs(Container):
     source: ClassVar[str] = "a choice: what is no float is not compressed"
     summary: ClassVar[str] = "the tensor's own bytes, for tensors that are no floats"
     timing: ClassVar[CodecTiming] = BYPASS
+    blockwise: ClassVar[bool] = True
 
     @property
     def spec(self) -> str:

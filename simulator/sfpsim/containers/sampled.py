@@ -20,14 +20,18 @@ from sfpsim.containers.base import (
     Container,
     Rows,
     Sizes,
+    joined_blocks,
+    joined_rows,
 )
 from sfpsim.containers.lanes import BLOCK_ROWS, LaneContainer, block_values
 from sfpsim.containers.raw import AS_IS, AsIs, Plain
 from sfpsim.errors import InputError
-from sfpsim.formats import FORMATS, format_of
+from sfpsim.formats import FORMATS, any_sign, format_of
 
 GROUP_VALUES = 64
 PIECE_ROWS = 64
+PART_VALUES = 256 * BLOCK_VALUES
+NO_ROWS = Rows(payload_bits=np.zeros(0, np.uint16), metadata_bits=np.zeros(0, np.uint8))
 Int64s = NDArray[np.int64]
 
 
@@ -44,7 +48,8 @@ class Stored:
     blocks
         Every block of the full tensor.
     rows
-        Widths of the held rows, in memory order, run after run.
+        Widths of the held rows, in memory order, run after run; none where the container
+        bypasses the codec.
     row_start
         int64, one entry a block: the index in `rows` of the block's first row; a block's
         further rows follow, from the end of `rows` on at its beginning again.
@@ -93,7 +98,7 @@ def store(
     if held.size == full_values:
         return _whole(container, held, signed)
     usable = held[: held.size // GROUP_VALUES * GROUP_VALUES] if held.size >= 64 else held
-    rows = container.rows(usable, signed=signed)
+    rows = _rows(container, usable, signed)
     blocks = _extrapolate(container, usable, rows, full_values, signed)
     raw_bits = full_values * held.dtype.itemsize * 8
     row_start = np.arange(len(blocks.values), dtype=np.int64) * BLOCK_ROWS
@@ -119,15 +124,22 @@ def _held(runs: list[Array], full_values: int) -> Array:
 
 
 def _whole(container: Container, x: Array, signed: bool | None) -> Stored:
-    blocks = container.measure_blocks(x, signed=signed)
-    rows = container.rows(x, signed=signed)
+    if signed is None and x.dtype in [fmt.dtype for fmt in FORMATS.values()]:
+        signed = any_sign(x)
+    step = PART_VALUES if container.blockwise else max(x.size, 1)
+    parts = [x[at : at + step] for at in range(0, max(x.size, 1), step)]
+    blocks = joined_blocks([container.measure_blocks(part, signed=signed) for part in parts])
     return Stored(
         sizes=blocks.total(x.nbytes * 8),
         total_bits_se=0.0,
         blocks=blocks,
-        rows=rows,
+        rows=joined_rows([_rows(container, part, signed) for part in parts]),
         row_start=np.arange(len(blocks.values), dtype=np.int64) * BLOCK_ROWS,
     )
+
+
+def _rows(container: Container, x: Array, signed: bool | None) -> Rows:
+    return NO_ROWS if container.timing.bypass else container.rows(x, signed=signed)
 
 
 def _extrapolate(

@@ -28,7 +28,7 @@ class _Arrays:
     manifest = Manifest(model="bench", framework="none", framework_version="")
 
     def __init__(self, tensors: int, values: int) -> None:
-        self.values = np.random.default_rng(1).normal(size=values).astype(np.float32)
+        self.array = np.random.default_rng(1).normal(size=values).astype(np.float32)
         self.records = [
             TensorRecord(
                 name=f"array{i}",
@@ -45,7 +45,10 @@ class _Arrays:
         ]
 
     def runs(self, record: TensorRecord) -> list[Any]:
-        return [self.values]
+        return [self.array]
+
+    def values(self, record: TensorRecord) -> Any:
+        return self.array
 
 
 def _memcpy_gbps() -> float:

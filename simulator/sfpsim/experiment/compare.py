@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -33,8 +37,9 @@ from sfpsim.experiment.result import (
 )
 from sfpsim.experiment.step import StepRun, StepSimulation
 from sfpsim.experiment.tensors import FLOATS, Kept, Tensors
-from sfpsim.formats import split
+from sfpsim.formats import exponent_counts
 from sfpsim.hardware.machine import DETAILS, Detail, Machine, load_machine
+from sfpsim.trace.schema import TensorRecord
 from sfpsim.workload.training import PassPlan, plan_trace
 
 Progress = Callable[[float, str], None]
@@ -74,12 +79,8 @@ def compare(
     parsed = [parse_policy(p) if isinstance(p, str) else p for p in policies]
     if not parsed:
         raise InputError("no container to compare: give at least one")
-    replayer = _Replayer(trace, chosen, per_tensor)
-    results = []
-    for number, policy in enumerate(parsed):
-        part = _part(progress, number, len(parsed), policy.spec)
-        results.append(replayer.replay(policy, part))
-    return replayer.comparison(results, level)
+    replayer = _Replayer(trace, chosen, level, per_tensor)
+    return replayer.comparison(_side_by_side(replayer, parsed, progress), level)
 
 
 def replay(
@@ -92,55 +93,103 @@ def replay(
     )
 
 
-def _part(progress: Progress | None, number: int, count: int, label: str) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda done, _: progress((number + done) / count, label)
+class _Cancelled(Exception):
+    """Ends the other policies' replays when one failed or the user interrupted."""
+
+
+class _Shares:
+    """Gathers what is done of several replays into one progress; ends them when cancelled."""
+
+    def __init__(self, count: int, progress: Progress | None) -> None:
+        self.done = [0.0] * count
+        self.progress = progress
+        self.cancelled = False
+        self.lock = threading.Lock()
+
+    def tell(self, number: int, done: float, label: str) -> None:
+        """Note that replay `number` is `done`, 0 to 1."""
+        if self.cancelled:
+            raise _Cancelled
+        with self.lock:
+            self.done[number] = done
+            if self.progress is not None:
+                self.progress(sum(self.done) / len(self.done), label)
+
+
+def _side_by_side(
+    replayer: _Replayer, policies: list[Policy], progress: Progress | None
+) -> list[ContainerResult]:
+    """Replay every policy, as many at once as there are cores; the kernels hold no lock.
+
+    A replay depends on nothing but its policy, so the number of workers changes no result.
+    """
+    shares = _Shares(len(policies), progress)
+    workers = min(len(policies), os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [
+            pool.submit(replayer.replay, policy, partial(shares.tell, number))
+            for number, policy in enumerate(policies)
+        ]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            shares.cancelled = True
+            raise
 
 
 class _Replayer:
     """Replays one trace under one policy after the other, measuring tensors once."""
 
-    def __init__(self, trace: Any, machine: Machine, per_tensor: bool) -> None:
+    def __init__(self, trace: Any, machine: Machine, detail: Detail, per_tensor: bool) -> None:
         self.trace = trace
         self.machine = machine
+        self.detail = detail
         self.per_tensor = per_tensor
         self.baseline = parse_container(machine.baseline)
         self.tensors = Tensors(trace, machine, self.baseline)
-        plain = parse_policy(f"all={machine.baseline}")
-        self.reference = self._traffic_by_role(self._run(plain, None))
+        self.reference = self._reference_traffic()
 
-    def _run(self, policy: Policy, progress: Progress | None) -> list[StepRun]:
-        def buffer_values(record: Any) -> int:
+    def _plans(self, policy: Policy) -> list[list[PassPlan]]:
+        def buffer_values(record: TensorRecord) -> int:
             container = self.tensors.container_of(record, policy)
             bytes_each = self.tensors.chip_bytes(record, container) // max(1, record.values)
             return self.machine.buffer.bytes // max(1, bytes_each)
 
-        steps = plan_trace(self.trace, buffer_values)
+        return plan_trace(self.trace, buffer_values)
+
+    def _reference_traffic(self) -> Counter[tuple[str, str]]:
+        """Bytes by role and direction with every tensor in the machine's baseline type."""
+        policy = parse_policy(f"all={self.machine.baseline}")
+        out: Counter[tuple[str, str]] = Counter()
+        for plans in self._plans(policy):
+            sizes: dict[str, int] = {}
+            for plan in plans:
+                for _, transfer in _transfers(plan):
+                    record = transfer.record
+                    if record.name not in sizes:
+                        sizes[record.name] = self.tensors.keep(record, policy)[0].bytes
+            _add_traffic(out, plans, sizes)
+        return out
+
+    def _run(self, policy: Policy, progress: Progress) -> list[StepRun]:
+        steps = self._plans(policy)
         total = max(1, sum(map(len, steps)))
         before = 0
         out = []
         for plans in steps:
-            simulation = StepSimulation(self.tensors, policy, plans)
-            report = None
-            if progress is not None:
-                start, tell = before, progress
-                report = lambda n: tell((start + n) / total, policy.spec)  # noqa: B023, E731
-            out.append(simulation.run(report))
+            simulation = StepSimulation(self.tensors, policy, plans, self.detail)
+            out.append(simulation.run(partial(_tell_tasks, progress, before, total, policy.spec)))
             before += len(plans)
         return out
 
     def _traffic_by_role(self, steps: list[StepRun]) -> Counter[tuple[str, str]]:
         out: Counter[tuple[str, str]] = Counter()
         for step in steps:
-            for plan in step.plans:
-                for key, transfer in _transfers(plan):
-                    name = transfer.record.name
-                    size = -(-step.kept[name].stored.sizes.total_bits // 8)
-                    out[transfer.record.role, key] += size * transfer.times
+            _add_traffic(out, step.plans, {name: kept.bytes for name, kept in step.kept.items()})
         return out
 
-    def replay(self, policy: Policy, progress: Progress | None) -> ContainerResult:
+    def replay(self, policy: Policy, progress: Progress) -> ContainerResult:
+        """Replay the trace under `policy`; `progress` may raise to end it."""
         steps = self._run(policy, progress)
         kept = [k for step in steps for k in step.kept.values()]
         all_costs = [c.pass_costs(step, self.machine) for step in steps]
@@ -198,8 +247,7 @@ class _Replayer:
         for step in steps:
             for plan in step.plans:
                 for key, transfer in _transfers(plan):
-                    stored = step.kept[transfer.record.name].stored.sizes
-                    size = -(-stored.total_bits // 8)
+                    size = step.kept[transfer.record.name].bytes
                     role = plan.pass_, transfer.record.role
                     (reads if key == "read" else writes)[role] += size * transfer.times
                     needed[role] += size * transfer.used // max(1, transfer.record.values)
@@ -219,9 +267,9 @@ class _Replayer:
         layers: list[LayerResult], kept: list[Kept],
     ) -> Totals:  # fmt: skip
         covered = [k for k in kept if self._covered(policy, k)]
-        sizes = sum((k.stored.sizes for k in covered), Sizes())
+        sizes = sum((k.sizes for k in covered), Sizes())
         found = sum((k.quality for k in covered), Quality())
-        se = float(np.sqrt(sum(k.stored.total_bits_se**2 for k in covered)))
+        se = float(np.sqrt(sum(k.total_bits_se**2 for k in covered)))
         ends = sum(step.run.end_ps for step in steps)
         read = sum(layer.read_bytes for layer in layers)
         write = sum(layer.write_bytes for layer in layers)
@@ -232,7 +280,7 @@ class _Replayer:
         moved = sum(self._traffic_by_role(steps).values())
         compute = sum(layer.limits_ns.compute for layer in layers)
         energies = {level: self._energy(steps, all_costs, level) for level in LEVELS}
-        channel_busy = np.sum([step.run.busy_ps for step in steps], axis=0)
+        channel_busy = np.sum([step.run.counts.busy_ps for step in steps], axis=0)
         return Totals(
             values=sizes.values,
             raw_bits=sizes.raw_bits,
@@ -330,6 +378,20 @@ def _hash(machine: Machine, results: list[ContainerResult], level: str) -> str:
     return hashlib.sha256(text).hexdigest()[:12]
 
 
+def _tell_tasks(progress: Progress, before: int, total: int, label: str, tasks: int) -> None:
+    progress((before + tasks) / total, label)
+
+
+def _add_traffic(
+    out: Counter[tuple[str, str]], plans: list[PassPlan], sizes: dict[str, int]
+) -> None:
+    """Add the bytes that `plans` move, by role and direction, to `out`."""
+    for plan in plans:
+        for direction, transfer in _transfers(plan):
+            record = transfer.record
+            out[record.role, direction] += sizes[record.name] * transfer.times
+
+
 def _transfers(plan: PassPlan) -> list[tuple[str, Any]]:
     return [("read", t) for t in plan.reads] + [("write", t) for t in plan.writes]
 
@@ -338,7 +400,7 @@ def _bytes_needed(plan: PassPlan, step: StepRun) -> tuple[int, int]:
     """Return compulsory bytes (each value once) and bytes of values fetched for use."""
     compulsory = used = 0
     for _, transfer in _transfers(plan):
-        size = -(-step.kept[transfer.record.name].stored.sizes.total_bits // 8)
+        size = step.kept[transfer.record.name].bytes
         need = size * transfer.used // max(1, transfer.record.values)
         compulsory += need
         used += need * transfer.times
@@ -363,7 +425,7 @@ def _roles(kept: list[Kept]) -> list[RoleSizes]:
         groups.setdefault((k.record.role, k.container.spec), []).append(k)
     out = []
     for (role, spec), members in sorted(groups.items()):
-        sizes = sum((k.stored.sizes for k in members), Sizes())
+        sizes = sum((k.sizes for k in members), Sizes())
         out.append(
             RoleSizes(
                 role=role,
@@ -378,7 +440,7 @@ def _roles(kept: list[Kept]) -> list[RoleSizes]:
 
 
 def _tensor(kept: Kept) -> TensorResult:
-    sizes = kept.stored.sizes
+    sizes = kept.sizes
     return TensorResult(
         name=kept.record.name,
         role=kept.record.role,
@@ -387,7 +449,7 @@ def _tensor(kept: Kept) -> TensorResult:
         values=sizes.values,
         raw_bits=sizes.raw_bits,
         **{f"{f}_bits": getattr(sizes, f"{f}_bits") for f in FIELDS},
-        total_bits_se=kept.stored.total_bits_se,
+        total_bits_se=kept.total_bits_se,
         raw_blocks=sizes.raw_blocks,
         max_rel_error=kept.quality.max_rel_error,
         sqnr_db=kept.quality.sqnr_db,
@@ -415,7 +477,6 @@ def _exponents(trace: Any) -> dict[str, list[int]]:
     out: dict[str, Any] = {}
     for record in trace.records:
         if record.dtype in FLOATS:
-            for run in trace.runs(record):
-                counts = np.bincount(split(np.asarray(run))[1], minlength=256)
-                out[record.role] = out.get(record.role, 0) + counts
+            counts = exponent_counts(trace.values(record))
+            out[record.role] = out.get(record.role, 0) + counts
     return {role: counts.tolist() for role, counts in sorted(out.items())}

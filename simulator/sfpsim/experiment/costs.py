@@ -80,7 +80,7 @@ def pass_costs(step: StepRun, machine: Machine) -> list[PassCost]:
         out.append(
             PassCost(
                 limits=limits_of(report, compute),
-                codec_values=report.decoder_values + report.encoder_values,
+                codec_values=report.codec_values,
                 onchip_read_bytes=operand * fmt.bytes + report.write_bytes,
                 onchip_write_bytes=report.read_bytes + plan.gemm[0] * plan.gemm[1] * fmt.bytes,
                 macs=plan.macs,
@@ -113,18 +113,22 @@ def dram_energy(step: StepRun, machine: Machine, level: Level) -> DramEnergy:
     device's fitted activations a burst, and a row open whenever the bus is busy.
     """
     device = machine.device
-    run = step.run
-    reads, writes = int(run.reads.sum()), int(run.writes.sum())
+    run, done = step.run, step.run.counts
+    reads, writes = int(done.reads.sum()), int(done.writes.sum())
     cycles = run.end_ps // device.tck_ps * machine.memory.channels
-    busy = min(cycles, int(run.busy_ps.sum()) // device.tck_ps)
-    a_burst = device.fit.activations if device.fit else device.burst_bytes / device.row_bytes
+    if step.detail == "detailed":
+        act, refreshes, opened = (int(x.sum()) for x in (done.act, done.ref, done.open_cycles))
+    else:
+        a_burst = device.fit.activations if device.fit else device.burst_bytes / device.row_bytes
+        act, refreshes = round((reads + writes) * a_burst), cycles // device.trefi
+        opened = min(cycles, int(done.busy_ps.sum()) // device.tck_ps)
     counts = DramCounts(
-        act=round((reads + writes) * a_burst),
+        act=act,
         rd=reads,
         wr=writes,
-        ref=cycles // device.trefi,
-        active_cycles=busy,
-        precharge_cycles=cycles - busy,
+        ref=refreshes,
+        active_cycles=opened,
+        precharge_cycles=cycles - opened,
     )
     core = dram_core_pj(counts, device.currents, device.energy_timing)
     bits = (reads + writes) * device.burst_bytes * 8

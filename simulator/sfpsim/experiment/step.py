@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sfpsim.containers.policy import Policy
 from sfpsim.experiment.tensors import Kept, Tensors
 from sfpsim.formats import FORMATS, FloatFormat
 from sfpsim.hardware.array import compute_ps, utilisation
-from sfpsim.hardware.extents import Life, Usage, usage
+from sfpsim.hardware.extents import PAGE_BYTES, Life, Usage, usage
+from sfpsim.hardware.machine import Detail
 from sfpsim.hardware.path import MemoryPath, Move, Run, Task
 from sfpsim.hardware.placement import Placed, extent_bytes, place
+from sfpsim.hardware.rows import RowStore
 from sfpsim.trace.schema import TensorRecord
 from sfpsim.workload.training import PassPlan, Transfer
+
+LASTING = ("weight", "optimizer", "unknown")
+STACKED = ("stash", "operand", "output_gradient", "weight_copy")
 
 
 @dataclass(kw_only=True)
@@ -27,62 +31,62 @@ class StepRun:
     shares: list[float]
     formats: list[FloatFormat]
     run: Run
+    detail: Detail
     kept: dict[str, Kept]
     usage: list[Usage]
-    extent_bytes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
 
 
 class StepSimulation:
     """Places the tensors of one step, turns its passes into tasks and runs them."""
 
-    def __init__(self, tensors: Tensors, policy: Policy, plans: list[PassPlan]) -> None:
+    def __init__(
+        self, tensors: Tensors, policy: Policy, plans: list[PassPlan], detail: Detail
+    ) -> None:
         self.tensors = tensors
+        self.detail = detail
         self.machine = tensors.machine
         self.plans = plans
         transfers = [t for plan in plans for t in (*plan.reads, *plan.writes)]
         self.records = {t.record.name: t.record for t in transfers}
-        self.kept = {name: tensors.keep(r, policy) for name, r in self.records.items()}
+        self.policy = policy
+        self.kept: dict[str, Kept] = {}
 
     def run(self, progress: Callable[[int], None] | None = None) -> StepRun:
         """Simulate the step."""
-        placed, rows_p, rows_m, extents = self._place()
+        placed, rows = self._place()
         shares = [utilisation(plan.gemm, self.machine.compute) for plan in self.plans]
         tasks = [self._task(p, s, placed) for p, s in zip(self.plans, shares, strict=True)]
-        run = MemoryPath(self.machine, rows_p, rows_m).run(tasks, progress)
+        path = MemoryPath(self.machine, *rows.arrays(), self.detail)
+        run = path.run(tasks, progress)
         return StepRun(
             plans=self.plans,
             shares=shares,
             formats=[self._compute_format(plan) for plan in self.plans],
             run=run,
+            detail=self.detail,
             kept=self.kept,
             usage=usage(self._lives(), len(tasks), self.machine.memory.extents),
-            extent_bytes=extents,
         )
 
-    def _place(
-        self,
-    ) -> tuple[dict[str, Placed], NDArray[np.uint16], NDArray[np.uint8], NDArray[np.int64]]:
+    def _place(self) -> tuple[dict[str, Placed], RowStore]:
+        """Measure every tensor and lay it out behind the one before it, in each channel."""
         channels = self.machine.memory.channels
         top = np.zeros(channels, np.int64)
         placed: dict[str, Placed] = {}
-        payload, metadata, held = [], [], 0
+        rows = RowStore()
         first = 0
-        for name, kept in self.kept.items():
-            sizes = extent_bytes(kept.stored, first, channels)
-            padded = -(-sizes // 4096) * 4096
-            base = top + np.cumsum(np.vstack([np.zeros(channels, np.int64), padded]), axis=0)[:3]
+        for name, record in self.records.items():
+            kept, stored = self.tensors.keep(record, self.policy)
+            self.kept[name] = kept
+            padded = -(-extent_bytes(stored, first, channels) // PAGE_BYTES) * PAGE_BYTES
+            ends = np.cumsum(padded, axis=0)
             placed[name] = place(
-                name, kept.stored, kept.container, self.machine,
-                first_channel=first, row_base=held, base=base,
+                name, stored, kept.container, self.machine, first_channel=first,
+                row_base=rows.add(stored.rows), base=top + ends - padded,
             )  # fmt: skip
-            top = top + padded.sum(axis=0)
-            payload.append(kept.stored.rows.payload_bits)
-            metadata.append(kept.stored.rows.metadata_bits)
-            held += len(payload[-1])
-            first = (first + len(kept.stored.blocks.values)) % channels
-        rows_p = np.concatenate(payload) if payload else np.zeros(0, np.uint16)
-        rows_m = np.concatenate(metadata) if metadata else np.zeros(0, np.uint8)
-        return placed, rows_p, rows_m, top
+            top = top + ends[-1]
+            first = (first + len(stored.blocks.values)) % channels
+        return placed, rows
 
     def _chip_bytes(self, transfer: Transfer) -> int:
         container = self.kept[transfer.record.name].container
@@ -130,13 +134,13 @@ class StepSimulation:
         return [self._life(self.records[n], first[n], last[n]) for n in self.records]
 
     def _life(self, record: TensorRecord, first: int, last: int) -> Life:
-        stored = self.kept[record.name].stored
-        lasting = record.role in ("weight", "optimizer", "unknown")
+        kept = self.kept[record.name]
+        lasting = record.role in LASTING and record.use != "weight_copy"
         return Life(
             name=record.name,
-            bytes=-(-stored.sizes.total_bits // 8),
-            worst_bytes=max(stored.sizes.raw_bits, stored.sizes.total_bits) // 8,
+            bytes=kept.bytes,
+            worst_bytes=max(kept.sizes.raw_bits, kept.sizes.total_bits) // 8,
             first=-1 if lasting else first,
             last=len(self.plans) if lasting else last,
-            stacked=record.use in ("stash", "output_gradient"),
+            stacked=record.use in STACKED,
         )

@@ -1,4 +1,4 @@
-"""The tensors of a trace as they are stored under a policy, measured once each."""
+"""The tensors of a trace as they are stored under a policy."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from sfpsim.containers.base import Container
+from sfpsim.containers.base import Container, Sizes
 from sfpsim.containers.policy import Policy
-from sfpsim.containers.quality import Quality, quality
+from sfpsim.containers.quality import Quality, stored_quality
 from sfpsim.containers.raw import AS_IS, Plain
 from sfpsim.containers.sampled import Stored, store
 from sfpsim.containers.sfp import SfpFromTrace
@@ -22,31 +22,45 @@ FLOATS = tuple(fmt.dtype.name for fmt in FORMATS.values())
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A tensor under a policy: its container, sizes and quality."""
+    """A tensor under a policy: its container, sizes, quality and standard error, bits."""
 
     record: TensorRecord
     container: Container
-    stored: Stored
+    sizes: Sizes
+    total_bits_se: float
     quality: Quality
     lossless: bool
 
+    @property
+    def bytes(self) -> int:
+        """Bytes stored."""
+        return -(-self.sizes.total_bits // 8)
+
 
 class Tensors:
-    """Measures the tensors of one trace; every (tensor, container) once."""
+    """Measures the tensors of one trace on the way from the mapped file to the kernels."""
 
     def __init__(self, trace: Any, machine: Machine, baseline: Container) -> None:
         self.trace = trace
         self.machine = machine
         self.baseline = baseline
-        self.known: dict[tuple[str, str], Kept] = {}
 
-    def keep(self, record: TensorRecord, policy: Policy) -> Kept:
-        """Return `record` as `policy` stores it."""
+    def keep(self, record: TensorRecord, policy: Policy) -> tuple[Kept, Stored]:
+        """Return `record` as `policy` stores it, and how that lies in memory."""
         container = self.container_of(record, policy)
-        key = record.name, container.spec
-        if key not in self.known:
-            self.known[key] = self._measure(record, container)
-        return self.known[key]
+        runs = [np.asarray(run) for run in self.trace.runs(record)]
+        stored = store(container, runs, full_values=record.values, signed=record.any_sign)
+        is_float = record.dtype in FLOATS
+        lossless = not is_float or container.lossless_for(format_of(runs[0].dtype))
+        kept = Kept(
+            record=record,
+            container=container,
+            sizes=stored.sizes,
+            total_bits_se=stored.total_bits_se,
+            quality=Quality() if lossless else stored_quality(container, runs),
+            lossless=lossless,
+        )
+        return kept, stored
 
     def container_of(self, record: TensorRecord, policy: Policy) -> Container:
         """Return the container of `record`; what is no float travels as it is."""
@@ -60,22 +74,6 @@ class Tensors:
                 lengths.exponent_bits if lengths else None,
             )
         return container
-
-    def _measure(self, record: TensorRecord, container: Container) -> Kept:
-        runs = [np.asarray(run) for run in self.trace.runs(record)]
-        stored = store(container, runs, full_values=record.values, signed=record.any_sign)
-        if record.dtype not in FLOATS:
-            return Kept(
-                record=record, container=container, stored=stored, quality=Quality(), lossless=True
-            )
-        lossless = container.lossless_for(format_of(runs[0].dtype))
-        found = Quality()
-        if not lossless:
-            for run in runs:
-                found = found + quality(run, container.quantize(run))
-        return Kept(
-            record=record, container=container, stored=stored, quality=found, lossless=lossless
-        )
 
     def chip_format(self, record: TensorRecord, container: Container) -> FloatFormat | None:
         """Return the type that values have on chip: the narrowest that holds them.

@@ -1,8 +1,14 @@
-"""A memory channel with its codec units as a simpy component around a kernel."""
+"""The channels of a memory with their codec units, as one simpy component around a kernel.
+
+The kernel runs up to the next thing that anybody else does, or up to the end of a set of
+jobs that somebody waits for, whichever is earlier; so it never runs past something that
+could have changed it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,150 +16,249 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
+from sfpsim.errors import InputError
 from sfpsim.hardware import kernels as k
 from sfpsim.hardware.dram.device import Device
-from sfpsim.hardware.machine import Machine
+from sfpsim.hardware.machine import Detail, Machine
 
 I64 = NDArray[np.int64]
-COMPACT_ABOVE = 4096
+LONG_AGO = -(1 << 40)
 
 
 def parameters(machine: Machine) -> I64:
-    """Return the kernel's parameters of one channel of `machine`, int64."""
-    device = machine.device
+    """Return the kernels' parameters of one channel of `machine`, int64."""
     par = np.zeros(k.PARAMETER_COLUMNS, np.int64)
-    fit = device.fit
-    read, write, mixed = (fit.read, fit.write, fit.mixed) if fit else (1.0, 1.0, 1.0)
-    par[k.P_CODEC_PS] = 1_000_000 // machine.codec.clock_mhz
-    par[k.P_FIFO] = max(2, machine.codec.fifo_bytes // device.burst_bytes)
-    par[k.P_MFIFO] = max(2, machine.codec.metadata_fifo_bytes // device.burst_bytes)
-    par[k.P_WINDOW] = machine.dma.outstanding
-    par[k.P_BURST_BITS] = device.burst_bytes * 8
-    par[k.P_READ_PS] = round(device.burst_ps / read)
-    par[k.P_WRITE_PS] = round(device.burst_ps / write)
-    par[k.P_MIXED_PS] = round(device.burst_ps / mixed)
-    par[k.P_LATENCY_PS] = fit.latency_ps if fit else idle_latency_ps(device)
-    codec, dma = machine.codec, machine.dma
+    codec, dma, device = machine.codec, machine.dma, machine.device
+    par[k.P_CODEC_PS] = 1_000_000 // codec.clock_mhz
+    par[k.P_FIFO] = max(2, codec.fifo_bytes // device.burst_bytes)
+    par[k.P_MFIFO] = max(2, codec.metadata_fifo_bytes // device.burst_bytes)
+    par[k.P_WINDOW] = dma.outstanding
     units = [codec.decompressors, dma.streams, codec.compressors, dma.streams]
     par[k.P_SLOT : k.P_SLOT + k.CLASSES + 1] = np.cumsum([0, *units])
+    _fitted(par, device)
+    _timed(par, device)
     return par
 
 
-def idle_latency_ps(device: Device) -> int:
-    """Time from a request to the last data of its burst in an idle bank, less the burst."""
-    return (device.trcd + device.cl) * device.tck_ps
+def _fitted(par: I64, device: Device) -> None:
+    fit = device.fit
+    read, write, mixed = (fit.read, fit.write, fit.mixed) if fit else (1.0, 1.0, 1.0)
+    par[k.P_READ_PS] = round(device.burst_ps / read)
+    par[k.P_WRITE_PS] = round(device.burst_ps / write)
+    par[k.P_MIXED_PS] = round(device.burst_ps / mixed)
+    par[k.P_LATENCY_PS] = fit.latency_ps if fit else device.idle_latency_ps
 
 
-class Channel:
-    """One channel: queues of jobs by class, codec units, controller, DRAM.
+def _timed(par: I64, device: Device) -> None:
+    d, queues = device, device.controller
+    par[k.P_BURST_SHIFT] = (d.burst_bytes * 8).bit_length() - 1
+    par[k.P_TCK_NUM], par[k.P_TCK_DEN] = d.tck_ps, 1
+    first = [d.burst_cycles, d.cl, d.cwl, d.trcd, d.trp, d.tras, d.trrd, d.tfaw, d.twtr, d.twr]
+    first += [d.trtp, d.tccd, d.trtw, d.trfc, d.trefi]
+    first += [d.command_cycles.act, d.command_cycles.column, d.command_cycles.pre]
+    par[k.P_BURST : k.P_BURST + len(first)] = first
+    par[k.P_COLUMN_SHIFT] = (d.row_bytes // d.burst_bytes).bit_length() - 1
+    par[k.P_BANK_SHIFT] = d.banks.bit_length() - 1
+    par[k.P_ROW_MASK] = d.rows - 1
+    par[k.P_XOR] = d.banks - 1 if "^" in d.mapping else 0
+    par[k.P_QUEUE], par[k.P_CAP], par[k.P_TURN] = queues.queue, queues.hit_cap, queues.turn
+    par[k.P_HIGH], par[k.P_LOW] = queues.drain_high, queues.drain_low
 
-    ``submit(jobs)`` returns an event that fires, at its time, when the last job is done.
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelCounts:
+    """What each channel did, int64 arrays of one entry a channel.
+
+    `reads`, `writes` are bursts on the bus, `forwarded` reads that a queued write
+    answered; `busy_ps` the time of data on the bus; `act`, `pre`, `ref` commands and
+    `open_cycles` clock cycles with a row open (zeros in `bandwidth` detail).
     """
 
-    def __init__(self, env: simpy.Environment, machine: Machine, rows_p: Any, rows_m: Any) -> None:
+    reads: I64
+    writes: I64
+    forwarded: I64
+    busy_ps: I64
+    act: I64
+    pre: I64
+    ref: I64
+    open_cycles: I64
+
+
+class Channels:
+    """All channels: queues of jobs by class, codec units, controllers, DRAM.
+
+    ``submit(jobs, channel)`` returns an event that fires, at its time, when the last job
+    is done.
+    """
+
+    def __init__(
+        self, env: simpy.Environment, machine: Machine, rows_p: Any, rows_m: Any, detail: Detail
+    ) -> None:
         self.env = env
         self.par = parameters(machine)
-        self.window = machine.window_ns * 1000
-        self.state = np.zeros(k.CHANNEL_COLUMNS, np.int64)
-        slots = int(self.par[k.P_SLOT + k.CLASSES])
-        self.slots = np.zeros((slots, k.SLOT_COLUMNS), np.int64)
+        self.detail = detail
+        self._check_rows(rows_p, rows_m)
+        count, slots = machine.memory.channels, int(self.par[k.P_SLOT + k.CLASSES])
+        self.state = np.zeros((count, k.CHANNEL_COLUMNS), np.int64)
+        self.state[:, k.C_FAW : k.C_FAW + 4] = LONG_AGO
+        self.state[:, k.C_DUE] = self.par[k.P_REFI]
+        self.state[:, k.C_BESTAT] = k.FAR
+        self.slots = np.zeros((count * slots, k.SLOT_COLUMNS), np.int64)
         self.slots[:, k.S_JOB] = -1
-        self.slots[:, k.S_OFFER] = k.FAR
-        depth = int(max(self.par[k.P_FIFO], self.par[k.P_MFIFO], self.par[k.P_WINDOW]))
-        self.times = np.zeros((slots, 4, depth), np.int64)
+        self.offer = np.full(count * slots, k.FAR, np.int64)
+        deepest = int(self.par[[k.P_FIFO, k.P_MFIFO, k.P_WINDOW]].max())
+        self.times = np.zeros((count * slots, 4, 1 << (deepest - 1).bit_length()), np.int64)
         self.rows = (rows_p, rows_m)
-        self._reserve(1024)
+        self.dram = _dram_state(count, machine.device)
+        self.queue = np.zeros((count, k.CLASSES, 64), np.int64)
+        self.jobs = np.zeros((0, k.JOB_COLUMNS), np.int64)
+        self.free_jobs: list[int] = []
+        self.tickets = np.zeros((64, 2), np.int64)
+        self.finished = np.zeros(65, np.int64)
+        self.free_tickets = list(range(64))
+        self.waiting: dict[int, tuple[simpy.Event, list[int]]] = {}
         self.wake = env.event()
         env.process(self._run())
 
-    def _reserve(self, capacity: int) -> None:
-        self.jobs = np.zeros((capacity, k.JOB_COLUMNS), np.int64)
-        self.queue = np.zeros((k.CLASSES, capacity), np.int64)
-        self.tickets = np.zeros((capacity, 2), np.int64)
-        self.finished = np.zeros(capacity, np.int64)
-        self.count = 0
-        self.ticket = 0
-        self.events: dict[int, simpy.Event] = {}
+    def _check_rows(self, rows_p: Any, rows_m: Any) -> None:
+        """A FIFO that cannot hold a row and the burst that it ends in would never move."""
+        for rows, depth, what in ((rows_p, k.P_FIFO, "payload"), (rows_m, k.P_MFIFO, "metadata")):
+            widest = int(rows.max(initial=0))
+            bits = (int(self.par[depth]) - 1) << int(self.par[k.P_BURST_SHIFT])
+            if widest > bits:
+                raise InputError(
+                    f"a row of {widest} {what} bits does not fit the codec's FIFO of "
+                    f"{self.par[depth]} bursts: it takes rows of up to {bits} bits"
+                )
 
-    @property
-    def busy(self) -> bool:
-        """Whether a job is at work or waits."""
-        heads = self.state[k.C_HEAD : k.C_HEAD + k.CLASSES]
-        tails = self.state[k.C_TAIL : k.C_TAIL + k.CLASSES]
-        return bool(self.state[k.C_ACTIVE]) or bool((heads < tails).any())
+    def submit(self, jobs: I64, channel: I64) -> simpy.Event:
+        """Queue `jobs` (rows of the kernels' columns), each in its channel, in order.
 
-    def submit(self, jobs: I64) -> simpy.Event:
-        """Queue `jobs` (rows of the kernel's columns); the event fires when all are done."""
+        The event fires when all of them are done.
+        """
         event = self.env.event()
-        bursts = jobs[:, k.J_PBURSTS] + jobs[:, k.J_MBURSTS] + jobs[:, k.J_IBURSTS]
-        jobs = jobs[bursts > 0]
+        moves = jobs[:, k.J_PBURSTS] + jobs[:, k.J_MBURSTS] + jobs[:, k.J_IBURSTS] > 0
+        jobs, channel = jobs[moves], channel[moves]
         if not len(jobs):
             return event.succeed()
-        self._make_room(len(jobs))
-        self.tickets[self.ticket] = len(jobs), 0
-        self.events[self.ticket] = event
-        first = self.count
-        self.jobs[first : first + len(jobs)] = jobs
-        self.jobs[first : first + len(jobs), k.J_READY] = self.env.now
-        self.jobs[first : first + len(jobs), k.J_TICKET] = self.ticket
-        for kind in range(k.CLASSES):
-            mine = first + np.flatnonzero(jobs[:, k.J_CLASS] == kind)
-            tail = self.state[k.C_TAIL + kind]
-            self.queue[kind, tail : tail + len(mine)] = mine
-            self.state[k.C_TAIL + kind] += len(mine)
-        self.count += len(jobs)
-        self.ticket += 1
+        ids = self._places(len(jobs))
+        ticket = self._ticket()
+        self.jobs[ids] = jobs
+        self.jobs[ids, k.J_READY] = self.env.now
+        self.jobs[ids, k.J_TICKET] = ticket
+        self.tickets[ticket] = len(jobs), 0
+        self.waiting[ticket] = event, ids
+        kinds = jobs[:, k.J_CLASS]
+        where = channel * k.CLASSES + kinds
+        for pair in np.unique(where).tolist():
+            channel_number, kind = divmod(pair, k.CLASSES)
+            self._enqueue(channel_number, kind, np.array(ids)[where == pair])
         if not self.wake.triggered:
             self.wake.succeed()
         return event
 
-    def _make_room(self, more: int) -> None:
-        """Drop what is done and grow where that is not enough."""
-        if self.count + more <= len(self.jobs):
-            return
-        old = (self.jobs, self.queue, self.tickets, self.events)
-        heads = self.state[k.C_HEAD : k.C_HEAD + k.CLASSES].copy()
-        tails = self.state[k.C_TAIL : k.C_TAIL + k.CLASSES].copy()
-        waiting = [old[1][kind, heads[kind] : tails[kind]] for kind in range(k.CLASSES)]
-        running = self.slots[self.slots[:, k.S_JOB] >= 0, k.S_JOB]
-        live = np.unique(np.concatenate([*waiting, running]))
-        self._reserve(max(1024, 2 * (len(live) + more)))
-        self.count = len(live)
-        self.jobs[: len(live)] = old[0][live]
-        for kind, ids in enumerate(waiting):
-            self.queue[kind, : len(ids)] = np.searchsorted(live, ids)
-            self.state[k.C_HEAD + kind], self.state[k.C_TAIL + kind] = 0, len(ids)
-        at_work = self.slots[:, k.S_JOB] >= 0
-        self.slots[at_work, k.S_JOB] = np.searchsorted(live, self.slots[at_work, k.S_JOB])
-        pending = sorted(t for t in old[3] if old[2][t, 0] > 0)
-        renumber = {t: i for i, t in enumerate(pending)}
-        self.ticket = len(pending)
-        for t, i in renumber.items():
-            self.tickets[i], self.events[i] = old[2][t], old[3][t]
-        self.jobs[: len(live), k.J_TICKET] = [
-            renumber[int(t)] for t in self.jobs[: len(live), k.J_TICKET]
-        ]
+    def _enqueue(self, channel: int, kind: int, ids: I64) -> None:
+        head, tail = (int(self.state[channel, c + kind]) for c in (k.C_HEAD, k.C_TAIL))
+        while tail - head + len(ids) > self.queue.shape[2]:
+            self._grow_queue()
+        self.queue[channel, kind, (tail + np.arange(len(ids))) % self.queue.shape[2]] = ids
+        self.state[channel, k.C_TAIL + kind] += len(ids)
+
+    def _grow_queue(self) -> None:
+        """Double every ring, each unrolled from its head on."""
+        size = self.queue.shape[2]
+        larger = np.zeros((*self.queue.shape[:2], 2 * size), np.int64)
+        for channel, kind in np.ndindex(*self.queue.shape[:2]):
+            head, tail = (int(self.state[channel, c + kind]) for c in (k.C_HEAD, k.C_TAIL))
+            at = np.arange(head, tail)
+            larger[channel, kind, at % (2 * size)] = self.queue[channel, kind, at % size]
+        self.queue = larger
+
+    def _places(self, count: int) -> list[int]:
+        if len(self.free_jobs) < count:
+            old = len(self.jobs)
+            more = np.zeros((max(256, old, count), k.JOB_COLUMNS), np.int64)
+            self.jobs = np.concatenate([self.jobs, more])
+            self.free_jobs += range(old, len(self.jobs))
+        taken = self.free_jobs[-count:]
+        del self.free_jobs[-count:]
+        return taken
+
+    def _ticket(self) -> int:
+        if not self.free_tickets:
+            old = len(self.tickets)
+            self.tickets = np.concatenate([self.tickets, np.zeros_like(self.tickets)])
+            self.finished = np.zeros(2 * old + 1, np.int64)
+            self.free_tickets = list(range(old, 2 * old))
+        return self.free_tickets.pop()
+
+    def advance(self, until: int) -> int:
+        """Run the kernel up to `until`, ps, at most; return the time reached."""
+        self.finished[0] = 0
+        shared = (
+            until, self.jobs, self.queue, self.slots, self.offer, self.state, self.par,
+            self.tickets, self.finished, *self.rows, self.times,
+        )  # fmt: skip
+        if self.detail == "detailed":
+            return int(k.run_detailed(*shared, *self.dram))
+        return int(k.run_bandwidth(*shared))
 
     def _run(self) -> Generator[simpy.Event, Any, None]:
         while True:
-            if not self.busy:
+            if not self.waiting:
                 self.wake = self.env.event()
                 yield self.wake
-            k.run_bandwidth(
-                int(self.env.now) + self.window, self.jobs, self.queue, self.slots, self.state,
-                self.par, self.tickets, self.finished, *self.rows, self.times,
-            )  # fmt: skip
+            following = self.env.peek()
+            if following <= self.env.now:  # what others do at this very time comes first
+                yield self.env.timeout(0)
+                continue
+            until = k.FAR if following == float("inf") else int(following)
+            reached = self.advance(until)
             self._announce()
-            if self.busy:
-                yield self.env.timeout(self.window)
+            if reached == k.FAR:
+                raise RuntimeError("jobs are waiting and nothing can move: a defect in the kernel")
+            yield self.env.timeout(reached - self.env.now)
 
     def _announce(self) -> None:
-        for ticket in self.finished[: self.state[k.C_FINISHED]].tolist():
-            event = self.events.pop(ticket)
-            delay = max(0, int(self.tickets[ticket, 1]) - int(self.env.now))
-            later = self.env.timeout(delay)
+        for ticket in self.finished[1 : 1 + self.finished[0]].tolist():
+            event, ids = self.waiting.pop(ticket)
+            self.free_jobs += ids
+            self.free_tickets.append(ticket)
+            later = self.env.timeout(int(self.tickets[ticket, 1]) - self.env.now)
             later.callbacks.append(partial(_fire, event))
-        self.state[k.C_FINISHED] = 0
+
+    def finish(self) -> int:
+        """Let queued writes drain; return when the last data or command ended, ps."""
+        self.advance(k.FAR)
+        end = max(int(self.env.now), int(self.state[:, k.C_LAST].max()))
+        if self.detail == "detailed":
+            k.close_detailed(end, self.state, self.par, self.dram[0])
+        return end
+
+    def counts(self) -> ChannelCounts:
+        """Return what each channel did so far."""
+        state = self.state
+        return ChannelCounts(
+            reads=state[:, k.C_READS],
+            writes=state[:, k.C_WRITES],
+            forwarded=state[:, k.C_FORWARDED],
+            busy_ps=state[:, k.C_BUSY],
+            act=state[:, k.C_ACT],
+            pre=state[:, k.C_PRE],
+            ref=state[:, k.C_REF],
+            open_cycles=state[:, k.C_OPEN_CYCLES],
+        )
+
+
+def _dram_state(count: int, device: Device) -> tuple[I64, I64, I64, I64]:
+    """Banks, queued requests, their free places and the write filter of every channel."""
+    banks = np.zeros((count, device.banks, k.BANK_COLUMNS), np.int64)
+    banks[:, :, k.B_ROW] = -1
+    banks[:, :, k.B_HEAD : k.B_TAIL + 2] = -1
+    depth = device.controller.queue
+    requests = np.zeros((count, 2, depth, k.REQUEST_COLUMNS), np.int64)
+    free = np.tile(np.arange(depth, dtype=np.int64), (count, 2, 1))
+    return banks, requests, free, np.zeros((count, k.FILTER), np.int64)
 
 
 def _fire(event: simpy.Event, _: simpy.Event) -> None:

@@ -1,12 +1,15 @@
-"""What happens inside a channel: codec units, FIFOs, controller and DRAM, burst by burst.
+"""What happens inside the channels, burst by burst: codec units, FIFOs, controllers, DRAM.
 
-simpy sees windows of time; everything finer is here. A channel has *slots*: a read slot is
-a decompressor (or a plain DMA stream), a write slot a compressor (or a plain DMA stream).
-A slot works on one *job*, a block of a tensor. The two kernels `run_bandwidth` and
-`run_detailed` share the slots and differ in what serves a burst. docs/hardware.md says
-what enters and leaves in each cycle. All times are integer picoseconds.
+simpy sees blocks; everything finer is here. A channel has *slots*: a read slot is a
+decompressor (or a plain DMA stream), a write slot a compressor (or a plain DMA stream).
+A slot works on one *job*, a block of a tensor. `run_bandwidth` and `run_detailed` share
+the slots and differ in what serves a burst. Both always take the earliest event of all
+channels and stop where a ticket (a set of jobs that somebody waits for) is done, so that
+nothing happens later than something that could have changed it: cutting a run into
+batches does not change it. docs/hardware.md says what enters and leaves in each cycle.
 
-numba does not notice a changed helper in another file, so the helpers stand here.
+Times are integer picoseconds at the edges; codec units count codec cycles, DRAM its own
+clock's. numba does not notice a changed helper in another file, so all helpers stand here.
 """
 
 from __future__ import annotations
@@ -15,11 +18,8 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-I64 = NDArray[np.int64]
-
-# Columns of a job (one row an int64 vector).
+# A job, one row of int64.
 J_CLASS = 0  # DECODE, PLAIN_READ, ENCODE, PLAIN_WRITE
 J_READY = 1  # ps; may not start before
 J_PADDR = 2  # payload: byte address of the first burst in the channel
@@ -37,415 +37,925 @@ J_LATENCY = 13  # ps, codec pipeline
 J_PHEAD = 14  # bits of the first payload burst before the block starts
 J_MHEAD = 15
 J_TICKET = 16
-JOB_COLUMNS = 17
+J_DELAY = 17  # codec cycles before the first row (a pass that only looks)
+JOB_COLUMNS = 18
 
 DECODE, PLAIN_READ, ENCODE, PLAIN_WRITE = 0, 1, 2, 3
 CLASSES = 4
+PAYLOAD, METADATA, INDEX = 0, 1, 2
 
-# Columns of a slot.
+# A slot. "Known": reads whose data time is known, in order; writes that are complete.
 S_JOB = 0
 S_PNEXT = 1  # payload bursts requested
-S_PKNOWN = 2  # read: bursts whose data time is known; write: bursts produced
-S_PFREED = 3  # read: bursts drained; write: bursts accepted
+S_PKNOWN = 2
+S_PFREED = 3  # FIFO places freed: read, drained by the rows; write, taken by the controller
 S_MNEXT = 4
 S_MKNOWN = 5
 S_MFREED = 6
 S_INEXT = 7
-S_IREADY = 8
+S_IREADY = 8  # ps; the index entry is there
 S_ROW = 9
-S_PBITS = 10
+S_PBITS = 10  # bits of the streams up to the last row, from the first burst on
 S_MBITS = 11
-S_ROWTIME = 12
-S_LAST = 13  # latest data time seen
-S_FREE = 14  # slot free from
-S_OUT = 15  # bursts served (with data times)
+S_CYCLE = 12  # codec cycle of the last row
+S_LAST = 13  # ps; reads: latest data time; writes: when the last burst was taken
+S_FREE = 14  # ps; free from
+S_OUT = 15  # bursts served
 S_START = 16
-S_OFFER = 17  # when its next burst could go
-S_STREAM = 18
+S_STREAM = 17  # which stream its next burst is of
+S_FIRST = 18  # data time of the first index burst, the entry's own
 SLOT_COLUMNS = 19
 
-# Columns of the channel's state.
-C_BUS = 0  # ps: the data bus is taken until then
-C_TURN = 1  # round-robin pointer
-C_READS = 2
-C_WRITES = 3
-C_ACTIVE = 4  # slots at work
-C_BUSY = 5  # ps of data on the bus
-C_FINISHED = 6  # tickets in the list of finished ones
-C_HEAD = 7  # first of CLASSES: next job of each class in its queue
-C_TAIL = 11  # first of CLASSES: end of each class's queue
-CHANNEL_COLUMNS = 15
+# times[slot, T_*]: rings by burst number.
+T_PDATA, T_MDATA, T_PFREE, T_MFREE = 0, 1, 2, 3
 
-# Columns of the parameters.
+# A channel.
+C_NEXT = 0  # ps; its next event
+C_BUS = 1  # ps; the data bus is taken until then
+C_TURN = 2  # round-robin pointer
+C_READS = 3
+C_WRITES = 4
+C_BUSY = 5  # ps of data on the bus
+C_HEAD = 6  # first of CLASSES: next job in each class's queue (a ring)
+C_TAIL = 10
+C_ACT = 14  # commands
+C_PRE = 15
+C_REF = 16
+C_FORWARDED = 17  # reads answered from a queued write
+C_OPEN_CYCLES = 18  # cycles with a row open
+C_LAST = 19  # ps; end of the last data or command
+# detailed only, DRAM cycles
+C_CLOCK = 20  # cycle of the last event
+C_CMD = 21  # command bus free from
+C_NRD = 22  # earliest next read, write, activate of the rank
+C_NWR = 23
+C_NACT = 24
+C_FAW = 25  # first of 4: the last activates
+C_FAWP = 29
+C_DUE = 30  # next refresh
+C_OPEN = 31  # banks open
+C_SINCE = 32  # a bank has been open since
+C_QR = 33  # requests queued
+C_QW = 34
+C_SERVED = 35  # bursts served since reads and writes last took turns
+C_BEST = 36  # command chosen: kind, cycle, bank, and the request it is for
+C_BESTAT = 37
+C_BESTBANK = 38
+C_BESTIS = 39
+C_MODE = 40  # 0: reads are being served, 1: writes
+C_TAKES = 41  # the cycle in which the next burst could be taken
+C_AGE = 42  # requests taken so far
+CHANNEL_COLUMNS = 43
+
+# A bank: open row (-1: none), earliest activate, precharge, column; hits past an older
+# miss; the oldest and the youngest request that wait for it, reads then writes (-1: none).
+B_ROW, B_ACT, B_PRE, B_COL, B_PASSED, B_HEAD, B_TAIL = 0, 1, 2, 3, 4, 5, 7
+BANK_COLUMNS = 9
+
+# A queued request; those of a bank are chained by age.
+Q_ROW, Q_BANK, Q_BURST, Q_SLOT, Q_STREAM, Q_NUMBER, Q_AGE, Q_NEXT = 0, 1, 2, 3, 4, 5, 6, 7
+REQUEST_COLUMNS = 8
+FILTER = 256  # buckets that tell whether a queued write may have an address
+
+# Commands.
+NONE, COLUMN, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH = 0, 1, 2, 3, 4, 5
+
+# Parameters.
 P_CODEC_PS = 0
 P_FIFO = 1  # payload bursts a codec FIFO holds
 P_MFIFO = 2
 P_WINDOW = 3  # bursts outstanding of a plain stream
-P_BURST_BITS = 4
+P_BURST_SHIFT = 4  # log2 of a burst's bits
 P_READ_PS = 5  # bandwidth detail: a burst of reads alone
 P_WRITE_PS = 6
 P_MIXED_PS = 7
 P_LATENCY_PS = 8
-P_SLOT = 9  # first of CLASSES + 1: the first slot of each class
-PARAMETER_COLUMNS = 14
+P_SLOT = 9  # first of CLASSES + 1: the first slot of each class; the last: all slots
+P_TCK_NUM = 14  # clock period = NUM / DEN ps
+P_TCK_DEN = 15
+P_BURST = 16  # cycles of data
+P_CL = 17
+P_CWL = 18
+P_RCD = 19
+P_RP = 20
+P_RAS = 21
+P_RRD = 22
+P_FAW = 23
+P_WTR = 24
+P_WR = 25
+P_RTP = 26
+P_CCD = 27
+P_RTW = 28
+P_RFC = 29
+P_REFI = 30
+P_CMD_ACT = 31
+P_CMD_COL = 32
+P_CMD_PRE = 33
+P_COLUMN_SHIFT = 34  # log2 of the bursts in a row
+P_BANK_SHIFT = 35  # log2 of the banks
+P_ROW_MASK = 36
+P_QUEUE = 37
+P_HIGH = 38
+P_LOW = 39
+P_CAP = 40
+P_XOR = 41  # row bits that are XORed onto the bank
+P_TURN = 42
+PARAMETER_COLUMNS = 43
 
 FAR = 1 << 62
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _align(time: int, period: int) -> int:
-    return (time + period - 1) // period * period
-
-
-@njit(cache=True, nogil=True)
-def _start_jobs(
-    kind: int, jobs: Any, queue: Any, slots: Any, chan: Any, par: Any,
+@njit(cache=True, nogil=True, _nrt=False)
+def _start(
+    c: int, kind: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any,
     rows_p: Any, rows_m: Any, times: Any,
 ) -> None:  # fmt: skip
-    """Give the waiting jobs of class `kind`, in order, to its free slots."""
-    while chan[C_HEAD + kind] < chan[C_TAIL + kind]:
-        best = -1
-        for s in range(par[P_SLOT + kind], par[P_SLOT + kind + 1]):
-            if slots[s, S_JOB] < 0 and (best < 0 or slots[s, S_FREE] < slots[best, S_FREE]):
-                best = s
-        if best < 0:
+    """Give the waiting jobs of a class, in order, to its free slots in channel `c`."""
+    first = c * par[P_SLOT + CLASSES]
+    mask = queue.shape[2] - 1
+    while chan[c, C_HEAD + kind] < chan[c, C_TAIL + kind]:
+        g = -1
+        for s in range(first + par[P_SLOT + kind], first + par[P_SLOT + kind + 1]):
+            if slots[s, S_JOB] < 0 and (g < 0 or slots[s, S_FREE] < slots[g, S_FREE]):
+                g = s
+        if g < 0:
             return
-        job = queue[kind, chan[C_HEAD + kind]]
-        chan[C_HEAD + kind] += 1
-        start = max(jobs[job, J_READY], slots[best, S_FREE])
-        for c in range(SLOT_COLUMNS):
-            slots[best, c] = 0
-        slots[best, S_JOB] = job
-        slots[best, S_ROWTIME] = start
-        slots[best, S_LAST] = start
-        slots[best, S_START] = start
-        slots[best, S_PBITS] = jobs[job, J_PHEAD]
-        slots[best, S_MBITS] = jobs[job, J_MHEAD]
-        slots[best, S_IREADY] = FAR if jobs[job, J_DEPENDENT] else start
-        times[best, :, :] = start
-        chan[C_ACTIVE] += 1
+        job = queue[c, kind, chan[c, C_HEAD + kind] & mask]
+        chan[c, C_HEAD + kind] += 1
+        start = max(jobs[job, J_READY], slots[g, S_FREE])
+        for column in range(SLOT_COLUMNS):
+            slots[g, column] = 0
+        slots[g, S_JOB] = job
+        period = par[P_CODEC_PS]
+        slots[g, S_CYCLE] = (start + period - 1) // period + jobs[job, J_DELAY]
+        slots[g, S_LAST] = start
+        slots[g, S_START] = start
+        slots[g, S_PBITS] = jobs[job, J_PHEAD]
+        slots[g, S_MBITS] = jobs[job, J_MHEAD]
+        slots[g, S_FIRST] = FAR
+        slots[g, S_IREADY] = FAR if jobs[job, J_DEPENDENT] else start
         if kind >= ENCODE:
-            _encode(best, jobs, slots, par, rows_p, rows_m, times)
-        _offer(best, jobs, slots, par, times)
+            _encode(g, jobs, slots, par, rows_p, rows_m, times)
+        _offer(g, start, jobs, slots, offer, par, times)
 
 
-@njit(cache=True, nogil=True)
-def _decode(s: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, times: Any) -> None:
-    """Advance decompressor `s` over every row whose bits have arrived; free its FIFO.
-
-    times[s, 0/1]: data time of payload / metadata bursts; times[s, 2/3]: when each FIFO
-    place became free (rings).
-    """
-    job = slots[s, S_JOB]
-    rows = jobs[job, J_ROWS]
-    burst_bits = par[P_BURST_BITS]
-    fifo = par[P_FIFO]
-    mfifo = par[P_MFIFO]
-    period = par[P_CODEC_PS]
-    base = jobs[job, J_ROWBASE]
-    length = jobs[job, J_ROWLEN]
-    row = slots[s, S_ROW]
-    pbits = slots[s, S_PBITS]
-    mbits = slots[s, S_MBITS]
-    time = slots[s, S_ROWTIME]
-    pfreed = slots[s, S_PFREED]
-    mfreed = slots[s, S_MFREED]
-    at = base + (jobs[job, J_ROWSTART] + row) % length
+@njit(cache=True, nogil=True, _nrt=False)
+def _decode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, times: Any) -> None:
+    """Advance decompressor `g` over every row whose bits have arrived; free its FIFO."""
+    job = slots[g, S_JOB]
+    rows, row = jobs[job, J_ROWS], slots[g, S_ROW]
+    shift, period = par[P_BURST_SHIFT], par[P_CODEC_PS]
+    fill = (1 << shift) - 1
+    ring = times.shape[2] - 1
+    pmost, mmost = jobs[job, J_PBURSTS], jobs[job, J_MBURSTS]
+    pknown, mknown = slots[g, S_PKNOWN], slots[g, S_MKNOWN]
+    pfreed, mfreed = slots[g, S_PFREED], slots[g, S_MFREED]
+    pbits, mbits = slots[g, S_PBITS], slots[g, S_MBITS]
+    cycle = slots[g, S_CYCLE]
+    phave = min((pbits + fill) >> shift, pmost) if row else 0
+    mhave = min((mbits + fill) >> shift, mmost) if row else 0
+    base, length = jobs[job, J_ROWBASE], jobs[job, J_ROWLEN]
     end = base + length
+    at = base + (jobs[job, J_ROWSTART] + row) % length
     while row < rows:
         pneed = pbits + np.int64(rows_p[at])
         mneed = mbits + np.int64(rows_m[at])
-        pburst = min((pneed + burst_bits - 1) // burst_bits, jobs[job, J_PBURSTS])
-        mburst = min((mneed + burst_bits - 1) // burst_bits, jobs[job, J_MBURSTS])
-        if pburst > slots[s, S_PKNOWN] or mburst > slots[s, S_MKNOWN]:
+        pburst = min((pneed + fill) >> shift, pmost)
+        mburst = min((mneed + fill) >> shift, mmost)
+        if pburst > pknown or mburst > mknown:
             break
-        ready = time + period
-        if pburst > 0:
-            ready = max(ready, times[s, 0, (pburst - 1) % fifo])
-        if mburst > 0:
-            ready = max(ready, times[s, 1, (mburst - 1) % mfifo])
-        ready = _align(ready, period)
-        time = ready
-        pbits = pneed
-        mbits = mneed
-        while (pfreed + 1) * burst_bits <= pbits and pfreed < slots[s, S_PKNOWN]:
-            times[s, 2, pfreed % fifo] = time
+        cycle += 1
+        while phave < pburst:
+            cycle = max(cycle, times[g, T_PDATA, phave & ring])
+            phave += 1
+        while mhave < mburst:
+            cycle = max(cycle, times[g, T_MDATA, mhave & ring])
+            mhave += 1
+        pbits, mbits = pneed, mneed
+        while pfreed < pknown and (pfreed + 1) << shift <= pbits:
+            times[g, T_PFREE, pfreed & ring] = cycle * period
             pfreed += 1
-        while (mfreed + 1) * burst_bits <= mbits and mfreed < slots[s, S_MKNOWN]:
-            times[s, 3, mfreed % mfifo] = time
+        while mfreed < mknown and (mfreed + 1) << shift <= mbits:
+            times[g, T_MFREE, mfreed & ring] = cycle * period
             mfreed += 1
         row += 1
         at += 1
         if at == end:
             at = base
     if row == rows:  # what is left is padding: it drains as it comes
-        while pfreed < slots[s, S_PKNOWN]:
-            times[s, 2, pfreed % fifo] = max(time, times[s, 0, pfreed % fifo])
+        while pfreed < pknown:
+            times[g, T_PFREE, pfreed & ring] = max(cycle, times[g, T_PDATA, pfreed & ring]) * period
             pfreed += 1
-        while mfreed < slots[s, S_MKNOWN]:
-            times[s, 3, mfreed % mfifo] = max(time, times[s, 1, mfreed % mfifo])
+        while mfreed < mknown:
+            times[g, T_MFREE, mfreed & ring] = max(cycle, times[g, T_MDATA, mfreed & ring]) * period
             mfreed += 1
-    slots[s, S_ROW] = row
-    slots[s, S_PBITS] = pbits
-    slots[s, S_MBITS] = mbits
-    slots[s, S_ROWTIME] = time
-    slots[s, S_PFREED] = pfreed
-    slots[s, S_MFREED] = mfreed
+    slots[g, S_ROW] = row
+    slots[g, S_PBITS], slots[g, S_MBITS] = pbits, mbits
+    slots[g, S_CYCLE] = cycle
+    slots[g, S_PFREED], slots[g, S_MFREED] = pfreed, mfreed
 
 
-@njit(cache=True, nogil=True)
-def _encode(s: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, times: Any) -> None:
-    """Advance compressor `s` as far as its FIFOs have room.
+@njit(cache=True, nogil=True, _nrt=False)
+def _encode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, times: Any) -> None:
+    """Advance compressor `g` as far as its FIFOs have room.
 
-    times[s, 0/1]: when each burst is complete; times[s, 2/3]: when each FIFO place was
-    freed (the burst was accepted by the controller).
+    times[g, T_PDATA]: ps at which a burst is complete; times[g, T_PFREE]: the codec cycle
+    from which the place of a burst that the controller took is free.
     """
-    job = slots[s, S_JOB]
-    rows = jobs[job, J_ROWS]
+    job = slots[g, S_JOB]
+    rows, row = jobs[job, J_ROWS], slots[g, S_ROW]
+    pmost, mmost = jobs[job, J_PBURSTS], jobs[job, J_MBURSTS]
     if rows == 0:
-        slots[s, S_PKNOWN] = jobs[job, J_PBURSTS]
-        slots[s, S_MKNOWN] = jobs[job, J_MBURSTS]
+        slots[g, S_PKNOWN], slots[g, S_MKNOWN] = pmost, mmost
         return
-    burst_bits = par[P_BURST_BITS]
-    fifo = par[P_FIFO]
-    mfifo = par[P_MFIFO]
-    period = par[P_CODEC_PS]
-    latency = jobs[job, J_LATENCY]
-    base = jobs[job, J_ROWBASE]
-    length = jobs[job, J_ROWLEN]
-    row = slots[s, S_ROW]
-    pbits = slots[s, S_PBITS]
-    mbits = slots[s, S_MBITS]
-    time = slots[s, S_ROWTIME]
-    pknown = slots[s, S_PKNOWN]
-    mknown = slots[s, S_MKNOWN]
-    plimit = slots[s, S_PFREED] + fifo
-    mlimit = slots[s, S_MFREED] + mfifo
-    at = base + (jobs[job, J_ROWSTART] + row) % length
+    shift, period, latency = par[P_BURST_SHIFT], par[P_CODEC_PS], jobs[job, J_LATENCY]
+    ring = times.shape[2] - 1
+    fifo, mfifo = par[P_FIFO], par[P_MFIFO]
+    pbits, mbits = slots[g, S_PBITS], slots[g, S_MBITS]
+    pmade, mmade = slots[g, S_PKNOWN], slots[g, S_MKNOWN]
+    plimit, mlimit = slots[g, S_PFREED] + fifo, slots[g, S_MFREED] + mfifo
+    cycle = slots[g, S_CYCLE]
+    base, length = jobs[job, J_ROWBASE], jobs[job, J_ROWLEN]
     end = base + length
+    at = base + (jobs[job, J_ROWSTART] + row) % length
     while row < rows:
         pneed = pbits + np.int64(rows_p[at])
         mneed = mbits + np.int64(rows_m[at])
-        pmade = min(pneed // burst_bits, jobs[job, J_PBURSTS])
-        mmade = min(mneed // burst_bits, jobs[job, J_MBURSTS])
-        if pmade > plimit or mmade > mlimit:
+        pfull = min(pneed >> shift, pmost)
+        mfull = min(mneed >> shift, mmost)
+        if pfull > plimit or mfull > mlimit:
             break
-        ready = time + period
-        if pmade > pknown:
-            ready = max(ready, times[s, 2, (pmade - 1) % fifo])
-        if mmade > mknown:
-            ready = max(ready, times[s, 3, (mmade - 1) % mfifo])
-        ready = _align(ready, period)
-        time = ready
-        while pknown < pmade:
-            times[s, 0, pknown % fifo] = time + latency
-            pknown += 1
-        while mknown < mmade:
-            times[s, 1, mknown % mfifo] = time + latency
-            mknown += 1
-        pbits = pneed
-        mbits = mneed
+        cycle += 1
+        while pmade < pfull:
+            if pmade >= fifo:
+                cycle = max(cycle, times[g, T_PFREE, (pmade - fifo) & ring])
+            times[g, T_PDATA, pmade & ring] = cycle * period + latency
+            pmade += 1
+        while mmade < mfull:
+            if mmade >= mfifo:
+                cycle = max(cycle, times[g, T_MFREE, (mmade - mfifo) & ring])
+            times[g, T_MDATA, mmade & ring] = cycle * period + latency
+            mmade += 1
+        pbits, mbits = pneed, mneed
         row += 1
         at += 1
         if at == end:
             at = base
     if row == rows:  # the fill to a beat and to 64 bytes
-        while pknown < jobs[job, J_PBURSTS] and pknown < plimit:
-            times[s, 0, pknown % fifo] = max(time, times[s, 2, pknown % fifo]) + latency
-            pknown += 1
-        while mknown < jobs[job, J_MBURSTS] and mknown < mlimit:
-            times[s, 1, mknown % mfifo] = max(time, times[s, 3, mknown % mfifo]) + latency
-            mknown += 1
-    slots[s, S_ROW] = row
-    slots[s, S_PBITS] = pbits
-    slots[s, S_MBITS] = mbits
-    slots[s, S_ROWTIME] = time
-    slots[s, S_PKNOWN] = pknown
-    slots[s, S_MKNOWN] = mknown
+        while pmade < min(pmost, plimit):
+            if pmade >= fifo:
+                cycle = max(cycle, times[g, T_PFREE, (pmade - fifo) & ring])
+            times[g, T_PDATA, pmade & ring] = cycle * period + latency
+            pmade += 1
+        while mmade < min(mmost, mlimit):
+            if mmade >= mfifo:
+                cycle = max(cycle, times[g, T_MFREE, (mmade - mfifo) & ring])
+            times[g, T_MDATA, mmade & ring] = cycle * period + latency
+            mmade += 1
+    slots[g, S_ROW] = row
+    slots[g, S_PBITS], slots[g, S_MBITS] = pbits, mbits
+    slots[g, S_CYCLE] = cycle
+    slots[g, S_PKNOWN], slots[g, S_MKNOWN] = pmade, mmade
 
 
-@njit(cache=True, nogil=True)
-def _offer(s: int, jobs: Any, slots: Any, par: Any, times: Any) -> None:
-    """Note the next burst that slot `s` would send and when; FAR: none."""
-    if jobs[slots[s, S_JOB], J_CLASS] < ENCODE:
-        _offer_read(s, jobs, slots, par, times)
-    else:
-        _offer_write(s, jobs, slots, par, times)
+@njit(cache=True, nogil=True, _nrt=False)
+def _offer(g: int, now: int, jobs: Any, slots: Any, offer: Any, par: Any, times: Any) -> None:
+    """Note the next burst that slot `g` would send from `now` on, and when; FAR: none yet.
 
-
-@njit(cache=True, nogil=True)
-def _offer_read(s: int, jobs: Any, slots: Any, par: Any, times: Any) -> None:
-    job = slots[s, S_JOB]
-    slots[s, S_OFFER] = FAR
-    slots[s, S_STREAM] = 0
-    if slots[s, S_INEXT] < jobs[job, J_IBURSTS]:
-        slots[s, S_STREAM] = 2
-        slots[s, S_OFFER] = slots[s, S_START]
-        return
-    number = slots[s, S_MNEXT]
-    if number < jobs[job, J_MBURSTS] and number < slots[s, S_MFREED] + par[P_MFIFO]:
-        slots[s, S_STREAM] = 1
-        slots[s, S_OFFER] = max(times[s, 3, number % par[P_MFIFO]], slots[s, S_IREADY])
-        return
-    number = slots[s, S_PNEXT]
-    if number >= jobs[job, J_PBURSTS]:
-        return
-    if jobs[job, J_ROWS] == 0:
-        if number < slots[s, S_PKNOWN] + par[P_WINDOW]:
-            slots[s, S_OFFER] = max(times[s, 2, number % par[P_WINDOW]], slots[s, S_IREADY])
-    elif number < slots[s, S_PFREED] + par[P_FIFO]:
-        slots[s, S_OFFER] = max(times[s, 2, number % par[P_FIFO]], slots[s, S_IREADY])
-
-
-@njit(cache=True, nogil=True)
-def _offer_write(s: int, jobs: Any, slots: Any, par: Any, times: Any) -> None:
-    job = slots[s, S_JOB]
-    slots[s, S_OFFER] = FAR
-    slots[s, S_STREAM] = 0
-    plain = jobs[job, J_ROWS] == 0
-    if slots[s, S_MNEXT] < slots[s, S_MKNOWN]:
-        number = slots[s, S_MNEXT] % par[P_MFIFO]
-        slots[s, S_STREAM] = 1
-        slots[s, S_OFFER] = slots[s, S_START] if plain else times[s, 1, number]
-    elif slots[s, S_PNEXT] < slots[s, S_PKNOWN]:
-        number = slots[s, S_PNEXT] % par[P_FIFO]
-        slots[s, S_OFFER] = slots[s, S_START] if plain else times[s, 0, number]
-    elif slots[s, S_PNEXT] == jobs[job, J_PBURSTS] and slots[s, S_INEXT] < jobs[job, J_IBURSTS]:
-        slots[s, S_STREAM] = 2
-        slots[s, S_OFFER] = slots[s, S_LAST]
-
-
-@njit(cache=True, nogil=True)
-def _accept(
-    s: int, stream: int, time: int, jobs: Any, slots: Any, par: Any,
-    rows_p: Any, rows_m: Any, times: Any,
-) -> int:  # fmt: skip
-    """The controller takes the offered burst at `time`; returns its number in its stream."""
-    job = slots[s, S_JOB]
-    column = S_PNEXT if stream == 0 else (S_MNEXT if stream == 1 else S_INEXT)
-    number = slots[s, column]
-    slots[s, column] = number + 1
+    The index goes first; metadata go before payload where they can go as soon.
+    """
+    job = slots[g, S_JOB]
     if jobs[job, J_CLASS] >= ENCODE:
-        if stream == 0:
-            times[s, 2, number % par[P_FIFO]] = time
-            slots[s, S_PFREED] = number + 1
-        elif stream == 1:
-            times[s, 3, number % par[P_MFIFO]] = time
-            slots[s, S_MFREED] = number + 1
-        slots[s, S_LAST] = max(slots[s, S_LAST], time)
-        if jobs[job, J_ROWS] > 0 and stream < 2:
-            _encode(s, jobs, slots, par, rows_p, rows_m, times)
+        _offer_write(g, now, job, jobs, slots, offer, times)
+        return
+    ring = times.shape[2] - 1
+    offer[g] = FAR
+    if slots[g, S_INEXT] < jobs[job, J_IBURSTS]:
+        slots[g, S_STREAM] = INDEX
+        offer[g] = slots[g, S_START]
+        return
+    depth, mdepth = par[P_FIFO] if jobs[job, J_ROWS] else par[P_WINDOW], par[P_MFIFO]
+    number = slots[g, S_PNEXT]
+    if number < jobs[job, J_PBURSTS] and number < slots[g, S_PFREED] + depth:
+        room = times[g, T_PFREE, (number - depth) & ring]
+        slots[g, S_STREAM] = PAYLOAD
+        offer[g] = max(slots[g, S_IREADY], room if number >= depth else 0)
+    number = slots[g, S_MNEXT]
+    if number < jobs[job, J_MBURSTS] and number < slots[g, S_MFREED] + mdepth:
+        room = times[g, T_MFREE, (number - mdepth) & ring]
+        when = max(slots[g, S_IREADY], room if number >= mdepth else 0)
+        if when <= max(now, offer[g]):
+            slots[g, S_STREAM] = METADATA
+            offer[g] = when
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _offer_write(g: int, now: int, job: int, jobs: Any, slots: Any, offer: Any, times: Any) -> None:
+    ring = times.shape[2] - 1
+    plain = jobs[job, J_ROWS] == 0
+    offer[g] = FAR
+    if slots[g, S_PNEXT] < slots[g, S_PKNOWN]:
+        slots[g, S_STREAM] = PAYLOAD
+        offer[g] = slots[g, S_START] if plain else times[g, T_PDATA, slots[g, S_PNEXT] & ring]
+    if slots[g, S_MNEXT] < slots[g, S_MKNOWN]:
+        when = slots[g, S_START] if plain else times[g, T_MDATA, slots[g, S_MNEXT] & ring]
+        if when <= max(now, offer[g]):
+            slots[g, S_STREAM] = METADATA
+            offer[g] = when
+    elif slots[g, S_PNEXT] == jobs[job, J_PBURSTS] and slots[g, S_INEXT] < jobs[job, J_IBURSTS]:
+        slots[g, S_STREAM] = INDEX
+        offer[g] = slots[g, S_LAST]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _accept(
+    g: int, time: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, times: Any
+) -> int:
+    """The controller takes the offered burst at `time`; returns its number in its stream."""
+    job, stream = slots[g, S_JOB], slots[g, S_STREAM]
+    column = S_PNEXT if stream == PAYLOAD else (S_MNEXT if stream == METADATA else S_INEXT)
+    number = slots[g, column]
+    slots[g, column] = number + 1
+    ring = times.shape[2] - 1
+    if jobs[job, J_CLASS] < ENCODE:
+        if stream < INDEX:
+            times[g, stream, number & ring] = FAR
+        return number
+    slots[g, S_LAST] = max(slots[g, S_LAST], time)
+    if jobs[job, J_ROWS] and stream < INDEX:
+        period = par[P_CODEC_PS]
+        times[g, T_PFREE + stream, number & ring] = (time + period - 1) // period
+        slots[g, S_PFREED if stream == PAYLOAD else S_MFREED] = number + 1
+        _encode(g, jobs, slots, par, rows_p, rows_m, times)
     return number
 
 
-@njit(cache=True, nogil=True)
-def _served(
-    s: int, stream: int, number: int, data: int, jobs: Any, slots: Any, chan: Any, par: Any,
-    tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any,
+@njit(cache=True, nogil=True, _nrt=False)
+def _arrived(
+    g: int, stream: int, number: int, data: int, jobs: Any, slots: Any, par: Any,
+    rows_p: Any, rows_m: Any, times: Any,
 ) -> None:  # fmt: skip
-    """A burst's data is on the bus until `data`: hand it on; end the job after its last."""
-    job = slots[s, S_JOB]
-    slots[s, S_OUT] += 1
-    slots[s, S_LAST] = max(slots[s, S_LAST], data)
-    rows = jobs[job, J_ROWS]
-    if jobs[job, J_CLASS] < ENCODE:
-        if stream == 2:
-            if slots[s, S_IREADY] == FAR:
-                slots[s, S_IREADY] = data
-        elif rows == 0:
-            if stream == 0:
-                times[s, 2, number % par[P_WINDOW]] = data
-                slots[s, S_PKNOWN] += 1
-        else:
-            if stream == 0:
-                times[s, 0, number % par[P_FIFO]] = data
-                if number == slots[s, S_PKNOWN]:
-                    slots[s, S_PKNOWN] = number + 1
-            else:
-                times[s, 1, number % par[P_MFIFO]] = data
-                slots[s, S_MKNOWN] = number + 1
-            _decode(s, jobs, slots, par, rows_p, rows_m, times)
-    if slots[s, S_OUT] == jobs[job, J_PBURSTS] + jobs[job, J_MBURSTS] + jobs[job, J_IBURSTS]:
-        _finish(s, jobs, slots, chan, tickets, finished)
+    """The data of a read burst are there at `data`: hand them to the slot's FIFO."""
+    job = slots[g, S_JOB]
+    ring = times.shape[2] - 1
+    if stream == INDEX:
+        if number == 0:
+            slots[g, S_FIRST] = data
+            if slots[g, S_IREADY] == FAR:
+                slots[g, S_IREADY] = data
+        return
+    if jobs[job, J_ROWS] == 0:
+        # A plain stream has no unit behind it: its place is free when its data are there.
+        times[g, stream, number & ring] = data
+        times[g, T_PFREE + stream, number & ring] = data
+        known = S_PKNOWN if stream == PAYLOAD else S_MKNOWN
+        asked = slots[g, S_PNEXT if stream == PAYLOAD else S_MNEXT]
+        while slots[g, known] < asked and times[g, stream, slots[g, known] & ring] != FAR:
+            slots[g, known] += 1
+        slots[g, S_PFREED if stream == PAYLOAD else S_MFREED] = slots[g, known]
+        return
+    period = par[P_CODEC_PS]
+    times[g, stream, number & ring] = (data + period - 1) // period
+    known = S_PKNOWN if stream == PAYLOAD else S_MKNOWN
+    asked = slots[g, S_PNEXT if stream == PAYLOAD else S_MNEXT]
+    before = slots[g, known]
+    while slots[g, known] < asked and times[g, stream, slots[g, known] & ring] != FAR:
+        slots[g, known] += 1
+    if slots[g, known] > before:
+        _decode(g, jobs, slots, par, rows_p, rows_m, times)
 
 
-@njit(cache=True, nogil=True)
-def _finish(s: int, jobs: Any, slots: Any, chan: Any, tickets: Any, finished: Any) -> None:
-    """End the job of slot `s` and count it on its ticket."""
-    job = slots[s, S_JOB]
-    rows = jobs[job, J_ROWS]
-    done = slots[s, S_LAST]
-    if jobs[job, J_CLASS] == DECODE and rows > 0:
-        done = max(done, slots[s, S_ROWTIME] + jobs[job, J_LATENCY])
-    slots[s, S_FREE] = slots[s, S_ROWTIME] if rows > 0 else slots[s, S_LAST]
-    slots[s, S_JOB] = -1
-    slots[s, S_OFFER] = FAR
-    chan[C_ACTIVE] -= 1
+@njit(cache=True, nogil=True, _nrt=False)
+def _served(
+    g: int, data: int, jobs: Any, slots: Any, offer: Any, par: Any, tickets: Any, finished: Any
+) -> int:
+    """Count a burst of slot `g`; after the last one end its job.
+
+    A decompressor is free after the last row, a compressor when the controller took its
+    last burst, a plain stream when all its data are there or taken. Returns when the job's
+    ticket is done, FAR while it is not.
+    """
+    job = slots[g, S_JOB]
+    reads = jobs[job, J_CLASS] < ENCODE
+    slots[g, S_OUT] += 1
+    if reads:
+        slots[g, S_LAST] = max(slots[g, S_LAST], data)
+    if slots[g, S_OUT] < jobs[job, J_PBURSTS] + jobs[job, J_MBURSTS] + jobs[job, J_IBURSTS]:
+        return FAR
+    done = max(slots[g, S_LAST], data)
+    slots[g, S_FREE] = slots[g, S_LAST]
+    if reads and jobs[job, J_ROWS]:
+        slots[g, S_FREE] = slots[g, S_CYCLE] * par[P_CODEC_PS]
+        done = max(done, slots[g, S_FREE] + jobs[job, J_LATENCY])
+    slots[g, S_JOB] = -1
+    offer[g] = FAR
     ticket = jobs[job, J_TICKET]
     tickets[ticket, 0] -= 1
     tickets[ticket, 1] = max(tickets[ticket, 1], done)
-    if tickets[ticket, 0] == 0:
-        finished[chan[C_FINISHED]] = ticket
-        chan[C_FINISHED] += 1
+    if tickets[ticket, 0]:
+        return FAR
+    finished[0] += 1
+    finished[finished[0]] = ticket
+    return np.int64(tickets[ticket, 1])  # type: ignore[return-value]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
+def _first_offer(c: int, offer: Any, chan: Any, per: int) -> int:
+    first = FAR
+    for g in range(c * per, (c + 1) * per):
+        first = min(first, offer[g])
+    return max(first, chan[c, C_BUS]) if first < FAR else first
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def run_bandwidth(
-    until: int, jobs: Any, queue: Any, slots: Any, chan: Any, par: Any, tickets: Any,
+    until: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any, tickets: Any,
     finished: Any, rows_p: Any, rows_m: Any, times: Any,
-) -> None:  # fmt: skip
-    """Serve bursts at the fitted rate up to time `until` or until nothing is left.
+) -> int:  # fmt: skip
+    """Serve bursts at the fitted rate; return the time reached.
 
-    One burst at a time on the data bus; the slot whose burst can go first goes first, the
-    next in turn where several can.
+    That is `until`, or the end of the first ticket that is done before (``finished[0]`` of
+    them, from ``finished[1]`` on), or FAR if nothing is left. One burst at a time is on a
+    channel's data bus; the slot whose burst can go first goes first, the next in turn
+    where several can.
     """
+    per = par[P_SLOT + CLASSES]
     writers = par[P_SLOT + ENCODE]
-    total = par[P_SLOT + CLASSES]
-    for kind in range(CLASSES):
-        _start_jobs(kind, jobs, queue, slots, chan, par, rows_p, rows_m, times)
-    while chan[C_ACTIVE] > 0:
-        bus = chan[C_BUS]
+    channels = chan.shape[0]
+    horizon = until
+    for c in range(channels):
+        for kind in range(CLASSES):
+            _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
+        chan[c, C_NEXT] = _first_offer(c, offer, chan, per)
+    while True:
+        c = 0
+        for i in range(1, channels):
+            if chan[i, C_NEXT] < chan[c, C_NEXT]:
+                c = i
+        now = chan[c, C_NEXT]
+        if now >= horizon:
+            return horizon
+        first = c * per
         best = -1
-        best_time = FAR
-        reading = False
-        writing = False
-        s = chan[C_TURN]
-        for _ in range(total):
-            time = slots[s, S_OFFER]
-            if time <= bus:
-                time = bus
-                if s < writers:
-                    reading = True
-                else:
-                    writing = True
-            if time < best_time:
-                best_time = time
-                best = s
-            s += 1
-            if s == total:
-                s = 0
-        if best_time >= until:
-            return
-        kind = jobs[slots[best, S_JOB], J_CLASS]
-        stream = slots[best, S_STREAM]
-        cost = par[P_READ_PS] if kind < ENCODE else par[P_WRITE_PS]
+        reading, writing = False, False
+        turn = chan[c, C_TURN]
+        for i in range(per):
+            if offer[first + i] <= now:
+                reading |= i < writers
+                writing |= i >= writers
+                if best < 0 or (best < turn <= i):
+                    best = i
+        g = first + best
+        stream = slots[g, S_STREAM]
+        number = _accept(g, now, jobs, slots, par, rows_p, rows_m, times)
+        cost = par[P_READ_PS] if best < writers else par[P_WRITE_PS]
         if reading and writing:
             cost = par[P_MIXED_PS]
-        number = _accept(best, stream, best_time, jobs, slots, par, rows_p, rows_m, times)
-        chan[C_BUS] = best_time + cost
-        chan[C_BUSY] += cost
-        chan[C_TURN] = best + 1 if best + 1 < total else 0
-        data = chan[C_BUS]
-        if kind < ENCODE:
-            chan[C_READS] += 1
+        data = now + cost
+        chan[c, C_BUS] = data
+        chan[c, C_BUSY] += cost
+        chan[c, C_TURN] = best + 1 if best + 1 < per else 0
+        if best < writers:
+            chan[c, C_READS] += 1
             data += par[P_LATENCY_PS]
+            _arrived(g, stream, number, data, jobs, slots, par, rows_p, rows_m, times)
         else:
-            chan[C_WRITES] += 1
-        _served(
-            best, stream, number, data, jobs, slots, chan, par, tickets, finished,
-            rows_p, rows_m, times,
+            chan[c, C_WRITES] += 1
+        chan[c, C_LAST] = max(chan[c, C_LAST], data)
+        kind = jobs[slots[g, S_JOB], J_CLASS]
+        done = _served(g, data, jobs, slots, offer, par, tickets, finished)
+        horizon = min(horizon, done)
+        if slots[g, S_JOB] < 0:
+            _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
+        else:
+            _offer(g, now, jobs, slots, offer, par, times)
+        chan[c, C_NEXT] = _first_offer(c, offer, chan, per)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _ps(cycle: int, par: Any) -> int:
+    return cycle * par[P_TCK_NUM] // par[P_TCK_DEN]  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _cycle(ps: int, par: Any) -> int:
+    """The first clock edge at or after `ps`."""
+    return (ps * par[P_TCK_DEN] + par[P_TCK_NUM] - 1) // par[P_TCK_NUM]  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _mode(c: int, chan: Any, par: Any) -> int:
+    """Whether channel `c` is to serve reads (0) or writes (1) now.
+
+    Reads give way where none waits, or where the high watermark of writes is reached and a
+    turn of reads is over; writes where the low watermark or the turn's end is reached and a
+    read waits.
+    """
+    reads, writes, over = chan[c, C_QR], chan[c, C_QW], chan[c, C_SERVED] >= par[P_TURN]
+    if chan[c, C_MODE]:
+        return 0 if not writes or (reads and (over or writes <= par[P_LOW])) else 1
+    return 1 if writes and (not reads or (over and writes >= par[P_HIGH])) else 0
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _oldest_hit(c: int, bank: int, mode: int, banks: Any, requests: Any, par: Any) -> int:
+    """The oldest request to the open row of a bank; -1: none, or it is the misses' turn."""
+    if banks[c, bank, B_PASSED] >= par[P_CAP]:
+        return -1
+    request, row = banks[c, bank, B_HEAD + mode], banks[c, bank, B_ROW]
+    while request >= 0 and requests[c, mode, request, Q_ROW] != row:
+        request = requests[c, mode, request, Q_NEXT]
+    return request  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _choose(c: int, chan: Any, par: Any, banks: Any, requests: Any) -> None:
+    """Choose channel `c`'s next command and its cycle: first ready, then first come.
+
+    Of commands that could go in the same cycle a column goes before an activate, an
+    activate before a precharge, an older request before a younger one. A row is closed
+    only where no request to it waits, or `hit_cap` hits went past an older request. A
+    command that would fall on or after the refresh that is due gives way to it.
+    """
+    clock = max(chan[c, C_CLOCK], chan[c, C_CMD])
+    mode = _mode(c, chan, par)
+    column_from = max(clock, chan[c, C_NWR] if mode else chan[c, C_NRD])
+    act_from = max(clock, chan[c, C_NACT], chan[c, C_FAW + chan[c, C_FAWP]] + par[P_FAW])
+    kind, at, age, bank, which = NONE, FAR, FAR, -1, -1
+    for b in range(banks.shape[1]):
+        request = banks[c, b, B_HEAD + mode]
+        if request < 0:
+            continue
+        if banks[c, b, B_ROW] < 0:
+            sort, when = ACTIVATE, max(act_from, banks[c, b, B_ACT])
+        else:
+            hit = _oldest_hit(c, b, mode, banks, requests, par)
+            if hit >= 0:
+                sort, when, request = COLUMN, max(column_from, banks[c, b, B_COL]), hit
+            else:
+                sort, when = PRECHARGE, max(clock, banks[c, b, B_PRE])
+        if when > at:
+            continue
+        mine = requests[c, mode, request, Q_AGE]
+        if when < at or sort < kind or (sort == kind and mine < age):
+            kind, at, age, bank, which = sort, when, mine, b, request
+    if kind != NONE and at >= chan[c, C_DUE]:
+        kind, at = _next_refresh(c, chan, banks)
+    if mode != chan[c, C_MODE]:
+        chan[c, C_MODE], chan[c, C_SERVED] = mode, 0
+    chan[c, C_BEST], chan[c, C_BESTAT] = kind, at
+    chan[c, C_BESTBANK], chan[c, C_BESTIS] = bank, which
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _stays(c: int, kind: int, chan: Any, par: Any, banks: Any, requests: Any) -> bool:
+    """Whether the command chosen stays the choice now that a request of `kind` was queued.
+
+    True only in the two common cases that need no search: the request is of the kind that
+    is not being served, or the chosen column goes before it whatever it needs.
+    """
+    mode, best = chan[c, C_MODE], chan[c, C_BEST]
+    if best == NONE or _mode(c, chan, par) != mode:
+        return False
+    if kind != mode:
+        return True
+    if best != COLUMN:
+        return False
+    # Every other command, activates included, is no earlier than the command bus.
+    return bool(chan[c, C_BESTAT] <= max(chan[c, C_CLOCK], chan[c, C_CMD]))
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _next_refresh(c: int, chan: Any, banks: Any) -> tuple[int, int]:
+    """The command that brings the due refresh on, and its cycle."""
+    at = max(chan[c, C_DUE], chan[c, C_CMD], chan[c, C_CLOCK])
+    if chan[c, C_OPEN]:
+        for bank in range(banks.shape[1]):
+            if banks[c, bank, B_ROW] >= 0:
+                at = max(at, banks[c, bank, B_PRE])
+        return PRECHARGE_ALL, at
+    for bank in range(banks.shape[1]):
+        at = max(at, banks[c, bank, B_ACT])
+    return REFRESH, at
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _close_all(c: int, at: int, chan: Any, par: Any, banks: Any) -> None:
+    chan[c, C_OPEN_CYCLES] += at - chan[c, C_SINCE]
+    chan[c, C_OPEN] = 0
+    chan[c, C_PRE] += 1
+    chan[c, C_CMD] = at + par[P_CMD_PRE]
+    for bank in range(banks.shape[1]):
+        if banks[c, bank, B_ROW] >= 0:
+            banks[c, bank, B_ROW] = -1
+            banks[c, bank, B_ACT] = max(banks[c, bank, B_ACT], at + par[P_RP])
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _refresh(c: int, at: int, chan: Any, par: Any, banks: Any) -> None:
+    chan[c, C_REF] += 1
+    chan[c, C_DUE] += par[P_REFI]
+    chan[c, C_CMD] = at + par[P_CMD_PRE]
+    for bank in range(banks.shape[1]):
+        banks[c, bank, B_ACT] = at + par[P_RFC]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _refresh_idle(c: int, cycle: int, chan: Any, par: Any, banks: Any) -> None:
+    """Do the refreshes that fell due up to `cycle` while nothing was queued."""
+    while chan[c, C_DUE] <= cycle:
+        kind, at = _next_refresh(c, chan, banks)
+        if kind == PRECHARGE_ALL:
+            _close_all(c, at, chan, par, banks)
+        else:
+            _refresh(c, at, chan, par, banks)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _bank(burst: int, par: Any) -> int:
+    above = burst >> par[P_COLUMN_SHIFT]
+    row = above >> par[P_BANK_SHIFT]
+    return (above & ((1 << par[P_BANK_SHIFT]) - 1)) ^ (row & par[P_XOR])  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _queue_request(
+    c: int, kind: int, address: int, g: int, stream: int, number: int, chan: Any, par: Any,
+    banks: Any, requests: Any, free: Any, filters: Any,
+) -> None:  # fmt: skip
+    """Put a burst into the read (kind 0) or write (kind 1) queue of channel `c`."""
+    column = C_QW if kind else C_QR
+    request = free[c, kind, chan[c, column]]
+    chan[c, column] += 1
+    burst = address >> (par[P_BURST_SHIFT] - 3)
+    bank = _bank(burst, par)
+    requests[c, kind, request, Q_BURST] = burst
+    requests[c, kind, request, Q_BANK] = bank
+    row = burst >> (par[P_COLUMN_SHIFT] + par[P_BANK_SHIFT])
+    requests[c, kind, request, Q_ROW] = row & par[P_ROW_MASK]
+    requests[c, kind, request, Q_SLOT] = g
+    requests[c, kind, request, Q_STREAM] = stream
+    requests[c, kind, request, Q_NUMBER] = number
+    requests[c, kind, request, Q_AGE] = chan[c, C_AGE]
+    requests[c, kind, request, Q_NEXT] = -1
+    chan[c, C_AGE] += 1
+    tail = banks[c, bank, B_TAIL + kind]
+    if tail < 0:
+        banks[c, bank, B_HEAD + kind] = request
+    else:
+        requests[c, kind, tail, Q_NEXT] = request
+    banks[c, bank, B_TAIL + kind] = request
+    if kind:
+        filters[c, burst & (FILTER - 1)] += 1
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _is_queued(c: int, burst: int, par: Any, banks: Any, requests: Any, filters: Any) -> bool:
+    """Whether a write to the address `burst` waits."""
+    if not filters[c, burst & (FILTER - 1)]:
+        return False
+    request = banks[c, _bank(burst, par), B_HEAD + 1]
+    while request >= 0:
+        if requests[c, 1, request, Q_BURST] == burst:
+            return True
+        request = requests[c, 1, request, Q_NEXT]
+    return False
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _take(c: int, kind: int, request: int, chan: Any, banks: Any, requests: Any, free: Any) -> bool:
+    """Take a request out of its queue; returns whether it went past an older one."""
+    bank = requests[c, kind, request, Q_BANK]
+    before, at = -1, banks[c, bank, B_HEAD + kind]
+    while at != request:
+        before, at = at, requests[c, kind, at, Q_NEXT]
+    after = requests[c, kind, request, Q_NEXT]
+    if before < 0:
+        banks[c, bank, B_HEAD + kind] = after
+    else:
+        requests[c, kind, before, Q_NEXT] = after
+    if after < 0:
+        banks[c, bank, B_TAIL + kind] = before
+    column = C_QW if kind else C_QR
+    chan[c, column] -= 1
+    free[c, kind, chan[c, column]] = request
+    return bool(before >= 0)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _issue_column(
+    c: int, at: int, chan: Any, par: Any, banks: Any, requests: Any, free: Any, filters: Any
+) -> int:
+    """Issue the chosen read or write; returns the cycle after its data."""
+    request, kind, bank = chan[c, C_BESTIS], chan[c, C_MODE], chan[c, C_BESTBANK]
+    if _take(c, kind, request, chan, banks, requests, free):
+        banks[c, bank, B_PASSED] += 1
+    if kind:
+        filters[c, requests[c, 1, request, Q_BURST] & (FILTER - 1)] -= 1
+        end = at + par[P_CWL] + par[P_BURST]
+        chan[c, C_NWR] = at + par[P_CCD]
+        chan[c, C_NRD] = max(chan[c, C_NRD], end + par[P_WTR])
+        banks[c, bank, B_PRE] = max(banks[c, bank, B_PRE], end + par[P_WR])
+        chan[c, C_WRITES] += 1
+    else:
+        end = at + par[P_CL] + par[P_BURST]
+        chan[c, C_NRD] = at + par[P_CCD]
+        chan[c, C_NWR] = max(chan[c, C_NWR], at + par[P_RTW])
+        banks[c, bank, B_PRE] = max(banks[c, bank, B_PRE], at + par[P_RTP])
+        chan[c, C_READS] += 1
+    chan[c, C_CMD] = at + par[P_CMD_COL]
+    chan[c, C_SERVED] += 1
+    chan[c, C_BUSY] += _ps(end, par) - _ps(end - par[P_BURST], par)
+    chan[c, C_LAST] = max(chan[c, C_LAST], _ps(end, par))
+    return end  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _issue_row(c: int, at: int, chan: Any, par: Any, banks: Any, requests: Any) -> None:
+    """Issue the chosen activate, precharge or refresh."""
+    kind, bank = chan[c, C_BEST], chan[c, C_BESTBANK]
+    if kind == PRECHARGE_ALL:
+        _close_all(c, at, chan, par, banks)
+    elif kind == REFRESH:
+        _refresh(c, at, chan, par, banks)
+    elif kind == PRECHARGE:
+        banks[c, bank, B_ROW] = -1
+        banks[c, bank, B_ACT] = max(banks[c, bank, B_ACT], at + par[P_RP])
+        chan[c, C_PRE] += 1
+        chan[c, C_CMD] = at + par[P_CMD_PRE]
+        chan[c, C_OPEN] -= 1
+        if not chan[c, C_OPEN]:
+            chan[c, C_OPEN_CYCLES] += at - chan[c, C_SINCE]
+    else:
+        banks[c, bank, B_ROW] = requests[c, chan[c, C_MODE], chan[c, C_BESTIS], Q_ROW]
+        banks[c, bank, B_COL] = at + par[P_RCD]
+        banks[c, bank, B_PRE] = at + par[P_RAS]
+        banks[c, bank, B_ACT] = at + par[P_RAS] + par[P_RP]
+        banks[c, bank, B_PASSED] = 0
+        chan[c, C_ACT] += 1
+        chan[c, C_NACT] = at + par[P_RRD]
+        chan[c, C_FAW + chan[c, C_FAWP]] = at
+        chan[c, C_FAWP] = (chan[c, C_FAWP] + 1) & 3
+        chan[c, C_CMD] = at + par[P_CMD_ACT]
+        if not chan[c, C_OPEN]:
+            chan[c, C_SINCE] = at
+        chan[c, C_OPEN] += 1
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _next_accept(c: int, offer: Any, chan: Any, par: Any) -> int:
+    """The cycle in which the controller could take a burst: one a cycle, where it has room."""
+    per, writers = par[P_SLOT + CLASSES], par[P_SLOT + ENCODE]
+    first = FAR
+    if chan[c, C_QR] < par[P_QUEUE]:
+        for g in range(c * per, c * per + writers):
+            first = min(first, offer[g])
+    if chan[c, C_QW] < par[P_QUEUE]:
+        for g in range(c * per + writers, (c + 1) * per):
+            first = min(first, offer[g])
+    return max(_cycle(first, par), chan[c, C_CLOCK] + 1) if first < FAR else first
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _ready_slot(c: int, now: int, offer: Any, chan: Any, par: Any) -> int:
+    """The slot, in turn, whose burst the controller takes at `now` (ps)."""
+    per, writers = par[P_SLOT + CLASSES], par[P_SLOT + ENCODE]
+    best, turn = -1, chan[c, C_TURN]
+    for i in range(per):
+        room = chan[c, C_QR if i < writers else C_QW] < par[P_QUEUE]
+        if room and offer[c * per + i] <= now and (best < 0 or (best < turn <= i)):
+            best = i
+    chan[c, C_TURN] = best + 1 if best + 1 < per else 0
+    return c * per + best  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _plan(c: int, offer: Any, chan: Any, par: Any) -> None:
+    """Note when channel `c` takes its next burst and when anything happens in it."""
+    takes = _next_accept(c, offer, chan, par)
+    chan[c, C_TAKES] = takes
+    cycle = min(takes, chan[c, C_BESTAT])
+    chan[c, C_NEXT] = _ps(cycle, par) if cycle < FAR else FAR
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def run_detailed(
+    until: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any, tickets: Any,
+    finished: Any, rows_p: Any, rows_m: Any, times: Any, banks: Any, requests: Any, free: Any,
+    filters: Any,
+) -> int:  # fmt: skip
+    """Serve bursts command by command; return the time reached, as `run_bandwidth` does.
+
+    In a cycle the controller first takes one burst of the slots, in turn, then issues one
+    command. A write is done for its slot when it is taken; a read of an address whose
+    write waits is answered from the queue a cycle later.
+    """
+    channels = chan.shape[0]
+    horizon = until
+    for c in range(channels):
+        for kind in range(CLASSES):
+            _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
+        _plan(c, offer, chan, par)
+    while True:
+        c = 0
+        for i in range(1, channels):
+            if chan[i, C_NEXT] < chan[c, C_NEXT]:
+                c = i
+        if chan[c, C_NEXT] >= horizon:
+            return horizon
+        cycle = min(chan[c, C_TAKES], chan[c, C_BESTAT])
+        if chan[c, C_TAKES] == cycle:
+            done = _take_burst(
+                c, cycle, jobs, queue, slots, offer, chan, par, tickets, finished, rows_p, rows_m,
+                times, banks, requests, free, filters,
+            )  # fmt: skip
+            horizon = min(horizon, done)
+        chan[c, C_CLOCK] = cycle
+        if chan[c, C_BESTAT] == cycle:
+            request, kind = chan[c, C_BESTIS], chan[c, C_MODE]
+            chan[c, C_LAST] = max(chan[c, C_LAST], _ps(cycle, par))
+            if chan[c, C_BEST] != COLUMN:
+                _issue_row(c, cycle, chan, par, banks, requests)
+            else:
+                end = _issue_column(c, cycle, chan, par, banks, requests, free, filters)
+                if not kind:
+                    done = _deliver(
+                        c, request, _ps(cycle, par), _ps(end, par), jobs, queue, slots, offer,
+                        chan, par, tickets, finished, rows_p, rows_m, times, requests,
+                    )  # fmt: skip
+                    horizon = min(horizon, done)
+            _choose(c, chan, par, banks, requests)
+        _plan(c, offer, chan, par)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _take_burst(
+    c: int, cycle: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any,
+    tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any, banks: Any, requests: Any,
+    free: Any, filters: Any,
+) -> int:  # fmt: skip
+    """Take a burst into the controller; returns when a ticket is done by that, or FAR."""
+    now = _ps(cycle, par)
+    if not chan[c, C_QR] and not chan[c, C_QW]:
+        _refresh_idle(c, cycle, chan, par, banks)
+    chan[c, C_CLOCK] = cycle
+    g = _ready_slot(c, now, offer, chan, par)
+    job, stream = slots[g, S_JOB], slots[g, S_STREAM]
+    kind = jobs[job, J_CLASS]
+    number = _accept(g, now, jobs, slots, par, rows_p, rows_m, times)
+    address = jobs[job, J_PADDR + 2 * stream] + (number << (par[P_BURST_SHIFT] - 3))
+    if kind >= ENCODE:
+        _queue_request(
+            c, 1, address, g, stream, number, chan, par, banks, requests, free, filters
         )  # fmt: skip
-        if slots[best, S_JOB] < 0:
-            _start_jobs(kind, jobs, queue, slots, chan, par, rows_p, rows_m, times)
-        else:
-            _offer(best, jobs, slots, par, times)
+        if not _stays(c, 1, chan, par, banks, requests):
+            _choose(c, chan, par, banks, requests)
+        done = _served(g, now, jobs, slots, offer, par, tickets, finished)
+    elif _is_queued(c, address >> (par[P_BURST_SHIFT] - 3), par, banks, requests, filters):
+        chan[c, C_FORWARDED] += 1
+        data = _ps(cycle + 1, par)
+        chan[c, C_LAST] = max(chan[c, C_LAST], data)
+        _arrived(g, stream, number, data, jobs, slots, par, rows_p, rows_m, times)
+        done = _served(g, data, jobs, slots, offer, par, tickets, finished)
+    else:
+        _queue_request(
+            c, 0, address, g, stream, number, chan, par, banks, requests, free, filters
+        )  # fmt: skip
+        if not _stays(c, 0, chan, par, banks, requests):
+            _choose(c, chan, par, banks, requests)
+        done = FAR
+    if slots[g, S_JOB] < 0:
+        _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
+    else:
+        _offer(g, now, jobs, slots, offer, par, times)
+    return done
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _deliver(
+    c: int, request: int, now: int, data: int, jobs: Any, queue: Any, slots: Any, offer: Any,
+    chan: Any, par: Any, tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any,
+    requests: Any,
+) -> int:  # fmt: skip
+    """Hand the data of a read to its slot; returns when a ticket is done by that, or FAR."""
+    g = requests[c, 0, request, Q_SLOT]
+    stream, number = requests[c, 0, request, Q_STREAM], requests[c, 0, request, Q_NUMBER]
+    kind = jobs[slots[g, S_JOB], J_CLASS]
+    _arrived(g, stream, number, data, jobs, slots, par, rows_p, rows_m, times)
+    done = _served(g, data, jobs, slots, offer, par, tickets, finished)
+    if slots[g, S_JOB] < 0:
+        _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
+    else:
+        _offer(g, now, jobs, slots, offer, par, times)
+    return done
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def close_detailed(end: int, chan: Any, par: Any, banks: Any) -> None:
+    """Count what falls due up to time `end` (ps): refreshes and the cycles of open rows."""
+    cycle = end * par[P_TCK_DEN] // par[P_TCK_NUM]
+    for c in range(chan.shape[0]):
+        _refresh_idle(c, cycle, chan, par, banks)
+        if chan[c, C_OPEN]:
+            chan[c, C_OPEN_CYCLES] += max(0, cycle - chan[c, C_SINCE])
+            chan[c, C_SINCE] = max(chan[c, C_SINCE], cycle)

@@ -103,8 +103,7 @@ class Memory(Struct, frozen=True, kw_only=True):
 class Machine(Struct, frozen=True, kw_only=True):
     """An accelerator and its off-chip memory. See docs/hardware.md.
 
-    `baseline` is the container of roles that a policy leaves alone; `window_ns` is how far
-    a channel may run ahead of the event queue.
+    `baseline` is the container of roles that a policy leaves alone.
     """
 
     name: str
@@ -117,7 +116,6 @@ class Machine(Struct, frozen=True, kw_only=True):
     dma: Dma
     index_cache: IndexCache
     memory: Memory
-    window_ns: int = 4000
 
     def __post_init__(self) -> None:
         for key, value in _numbers(msgspec.to_builtins(self)):

@@ -14,9 +14,10 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
+from sfpsim.containers.base import ROW_VALUES
 from sfpsim.hardware import kernels as k
-from sfpsim.hardware.channel import Channel
-from sfpsim.hardware.machine import Machine
+from sfpsim.hardware.channel import ChannelCounts, Channels
+from sfpsim.hardware.machine import Detail, Machine
 from sfpsim.hardware.placement import IndexCache, Placed, read_jobs, write_jobs
 
 I64 = NDArray[np.int64]
@@ -31,7 +32,6 @@ class Move:
     tensor: Placed
     times: int = 1
     resident: bool = False
-    tile_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,23 +57,23 @@ class Report:
     read_bytes: int = 0
     write_bytes: int = 0
     wait_ps: int = 0
-    decoder_values: int = 0
-    encoder_values: int = 0
+    codec_values: int = 0
     busy: dict[str, I64] = field(default_factory=dict)
+
+    @staticmethod
+    def for_channels(count: int) -> Report:
+        """Return an empty report of a machine with `count` channels."""
+        parts = ("dram", "decoder", "encoder", "metadata")
+        return Report(busy={part: np.zeros(count, np.int64) for part in parts})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A whole simulation: a report a task, and what each channel moved.
-
-    `reads`, `writes` are bursts a channel; `busy_ps` the time of data on its bus.
-    """
+    """A whole simulation: a report a task, and what each channel did."""
 
     end_ps: int
     reports: list[Report]
-    reads: I64
-    writes: I64
-    busy_ps: I64
+    counts: ChannelCounts
 
 
 def _spread(move: Move, tiles: int, tile: int) -> I64:
@@ -87,47 +87,111 @@ def _spread(move: Move, tiles: int, tile: int) -> I64:
     )
 
 
-class MemoryPath:
-    """Runs tasks on a machine. ``run(tasks)`` may be called once."""
+class Dma:
+    """Turns the blocks of a tile into jobs of the channels, and counts them on a report."""
 
-    def __init__(self, machine: Machine, rows_p: Any, rows_m: Any) -> None:
+    def __init__(self, machine: Machine, channels: Channels) -> None:
+        self.channels = channels
+        self.codec = machine.codec
+        self.burst = machine.device.burst_bytes
+        cache = machine.index_cache
+        self.caches = [
+            IndexCache(cache.lines, cache.line_bytes) for _ in range(machine.memory.channels)
+        ]
+
+    def read(self, task: Task, report: Report, tile: int, tiles: int) -> simpy.Event:
+        """Fetch what a tile needs; the event fires when it is in the buffer."""
+        jobs = []
+        for move in task.reads:
+            blocks = _spread(move, tiles, tile)
+            found = read_jobs(move.tensor, blocks, self.caches, self.burst)
+            jobs.append((found, move.tensor.channel[blocks]))
+        return self._submit(jobs, report)
+
+    def write(self, task: Task, report: Report, tile: int, tiles: int) -> simpy.Event:
+        """Write a tile's results; the event fires when the controllers have taken them."""
+        jobs = []
+        for move in task.writes:
+            blocks = _spread(move, tiles, tile)
+            channel = move.tensor.channel[blocks]
+            found, extra = write_jobs(move.tensor, blocks, self.burst)
+            jobs += [(found, channel), (extra, channel[extra[:, k.J_ROWSTART]])]
+        return self._submit(jobs, report)
+
+    def _submit(self, jobs: list[tuple[I64, I64]], report: Report) -> simpy.Event:
+        if not jobs:
+            return self.channels.env.event().succeed()
+        rows = np.concatenate([rows for rows, _ in jobs])
+        where = np.concatenate([channel for _, channel in jobs])
+        self._count(report, rows, where)
+        return self.channels.submit(rows, where)
+
+    def _count(self, report: Report, jobs: I64, where: I64) -> None:
+        par = self.channels.par
+        reading = jobs[:, k.J_CLASS] < k.ENCODE
+        extra = jobs[:, k.J_MBURSTS] + jobs[:, k.J_IBURSTS]
+        bursts = jobs[:, k.J_PBURSTS] + extra
+        report.read_bytes += int(bursts[reading].sum()) * self.burst
+        report.write_bytes += int(bursts[~reading].sum()) * self.burst
+        cost = np.where(reading, par[k.P_READ_PS], par[k.P_WRITE_PS])
+        np.add.at(report.busy["dram"], where, bursts * cost)
+        np.add.at(report.busy["metadata"], where, extra * cost)
+        units = {"decoder": (k.DECODE, self.codec.decompressors)}
+        units["encoder"] = (k.ENCODE, self.codec.compressors)
+        for part, (kind, count) in units.items():
+            mine = jobs[:, k.J_CLASS] == kind
+            rows = jobs[mine, k.J_ROWS]
+            cycles = rows + jobs[mine, k.J_DELAY]
+            np.add.at(report.busy[part], where[mine], cycles * par[k.P_CODEC_PS] // count)
+            report.codec_values += int(rows.sum()) * ROW_VALUES
+
+
+class OnChipBuffer:
+    """Room for tiles: so many may load or wait for the array, so many may drain."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self.arriving = simpy.Container(env, TILES_AT_ONCE, TILES_AT_ONCE)
+        self.leaving = simpy.Container(env, TILES_AT_ONCE, TILES_AT_ONCE)
+        self.loaded = simpy.Store(env, TILES_AT_ONCE)
+
+
+class MemoryPath:
+    """Runs tasks on a machine. ``run(tasks)`` may be called once.
+
+    Parameters
+    ----------
+    machine
+        The machine.
+    rows_p, rows_m
+        uint16 and uint8, the row store: payload and metadata bits of every held row.
+    detail
+        What serves a burst: ``bandwidth`` or ``detailed``.
+    """
+
+    def __init__(self, machine: Machine, rows_p: Any, rows_m: Any, detail: Detail) -> None:
         self.machine = machine
         self.env = simpy.Environment()
-        number = machine.memory.channels
-        self.channels = [Channel(self.env, machine, rows_p, rows_m) for _ in range(number)]
-        cache = machine.index_cache
-        self.caches = [IndexCache(cache.lines, cache.line_bytes) for _ in range(number)]
-        self.burst = machine.device.burst_bytes
+        self.channels = Channels(self.env, machine, rows_p, rows_m, detail)
+        self.dma = Dma(machine, self.channels)
+        self.buffer = OnChipBuffer(self.env)
         self.written: dict[tuple[str, int], simpy.Event] = {}
         self.writers: list[dict[str, int]] = []
-        self.free_in = simpy.Container(self.env, TILES_AT_ONCE, TILES_AT_ONCE)
-        self.free_out = simpy.Container(self.env, TILES_AT_ONCE, TILES_AT_ONCE)
-        self.loaded = simpy.Store(self.env, TILES_AT_ONCE)
 
     def run(self, tasks: Sequence[Task], progress: Callable[[int], None] | None = None) -> Run:
         """Simulate `tasks` in order; `progress` is called with the tasks done."""
         self.progress = progress
-        self.reports = [Report() for _ in tasks]
-        for report in self.reports:
-            zeros = np.zeros(len(self.channels), np.int64)
-            parts = ("dram", "decoder", "encoder", "metadata")
-            report.busy = {part: zeros.copy() for part in parts}
+        count = self.machine.memory.channels
+        self.reports = [Report.for_channels(count) for _ in tasks]
         self._find_writers(tasks)
         self.env.process(self._load(tasks))
         self.env.process(self._compute(tasks))
         self.env.run()
         if self.remaining:
             raise RuntimeError(f"the simulation stopped with {self.remaining} tiles to do")
+        end = self.channels.finish()
         if self.reports:
-            self.reports[-1].end_ps = int(self.env.now)
-        states = np.array([channel.state for channel in self.channels])
-        return Run(
-            end_ps=int(self.env.now),
-            reports=self.reports,
-            reads=states[:, k.C_READS],
-            writes=states[:, k.C_WRITES],
-            busy_ps=states[:, k.C_BUSY],
-        )
+            self.reports[-1].end_ps = end
+        return Run(end_ps=end, reports=self.reports, counts=self.channels.counts())
 
     def _find_writers(self, tasks: Sequence[Task]) -> None:
         """Note, for every task, which earlier task wrote what it reads last."""
@@ -146,9 +210,10 @@ class MemoryPath:
         for number, task in enumerate(tasks):
             tiles = self._tiles(task)
             for tile in range(tiles):
-                yield self.free_in.get(1)
+                yield self.buffer.arriving.get(1)
                 yield from self._wait_written(number)
-                yield self.loaded.put((number, tile, tiles, self._fetch(task, number, tile, tiles)))
+                ready = self.dma.read(task, self.reports[number], tile, tiles)
+                yield self.buffer.loaded.put((number, tile, tiles, ready))
 
     def _wait_written(self, number: int) -> Generator[simpy.Event, Any, None]:
         began = self.env.now
@@ -158,74 +223,22 @@ class MemoryPath:
                 yield event
         self.reports[number].wait_ps += int(self.env.now - began)
 
-    def _fetch(self, task: Task, number: int, tile: int, tiles: int) -> simpy.Event:
-        jobs = []
-        for move in task.reads:
-            blocks = _spread(move, tiles, tile)
-            found = read_jobs(move.tensor, blocks, self.caches, self.burst)
-            self._count(self.reports[number], found, move.tensor.channel[blocks])
-            jobs.append((found, move.tensor.channel[blocks]))
-        return self._submit(jobs)
-
-    def _drain(self, task: Task, number: int, tile: int, tiles: int) -> simpy.Event:
-        jobs = []
-        for move in task.writes:
-            blocks = _spread(move, tiles, tile)
-            channel = move.tensor.channel[blocks]
-            found, extra = write_jobs(move.tensor, blocks, self.burst)
-            where = channel[extra[:, k.J_ROWSTART]]
-            self._count(self.reports[number], found, channel)
-            self._count(self.reports[number], extra, where)
-            jobs += [(found, channel), (extra, where)]
-        return self._submit(jobs)
-
-    def _submit(self, jobs: list[tuple[I64, I64]]) -> simpy.Event:
-        """Hand each channel its jobs; the event fires when all are done."""
-        if not jobs:
-            return self.env.event().succeed()
-        rows = np.concatenate([rows for rows, _ in jobs])
-        where = np.concatenate([channel for _, channel in jobs])
-        parts = [self.channels[c].submit(rows[where == c]) for c in np.unique(where).tolist()]
-        return simpy.AllOf(self.env, parts)
-
-    def _count(self, report: Report, jobs: I64, where: I64) -> None:
-        par = self.channels[0].par
-        reading = jobs[:, k.J_CLASS] < k.ENCODE
-        extra = jobs[:, k.J_MBURSTS] + jobs[:, k.J_IBURSTS]
-        bursts = jobs[:, k.J_PBURSTS] + extra
-        report.read_bytes += int(bursts[reading].sum()) * self.burst
-        report.write_bytes += int(bursts[~reading].sum()) * self.burst
-        cost = np.where(reading, par[k.P_READ_PS], par[k.P_WRITE_PS])
-        np.add.at(report.busy["dram"], where, bursts * cost)
-        np.add.at(report.busy["metadata"], where, extra * cost)
-        for part, kind, units in (
-            ("decoder", k.DECODE, self.machine.codec.decompressors),
-            ("encoder", k.ENCODE, self.machine.codec.compressors),
-        ):
-            mine = jobs[:, k.J_CLASS] == kind
-            rows = jobs[mine, k.J_ROWS]
-            np.add.at(report.busy[part], where[mine], rows * par[k.P_CODEC_PS] // units)
-            values = int(rows.sum()) * 8
-            if kind == k.DECODE:
-                report.decoder_values += values
-            else:
-                report.encoder_values += values
-
     def _compute(self, tasks: Sequence[Task]) -> Generator[simpy.Event, Any, None]:
+        """The array: one tile after the other, each once it is loaded and has room to leave."""
         self.remaining = sum(self._tiles(task) for task in tasks)
         while self.remaining:
-            number, tile, tiles, ready = yield self.loaded.get()
-            task = tasks[number]
+            number, tile, tiles, ready = yield self.buffer.loaded.get()
+            task, report = tasks[number], self.reports[number]
             yield ready
-            yield self.free_out.get(1)
+            yield self.buffer.leaving.get(1)
             share = task.compute_ps * (tile + 1) // tiles - task.compute_ps * tile // tiles
             yield self.env.timeout(share)
-            yield self.free_in.put(1)
-            done = self._drain(task, number, tile, tiles)
+            yield self.buffer.arriving.put(1)
+            done = self.dma.write(task, report, tile, tiles)
             self.env.process(self._drained(number, task, done, tile == tiles - 1))
             self.remaining -= 1
             if tile == tiles - 1:
-                self.reports[number].end_ps = int(self.env.now)
+                report.end_ps = int(self.env.now)
                 if self.progress:
                     self.progress(number + 1)
 
@@ -233,7 +246,7 @@ class MemoryPath:
         self, number: int, task: Task, done: simpy.Event, last: bool
     ) -> Generator[simpy.Event, Any, None]:
         yield done
-        yield self.free_out.put(1)
+        yield self.buffer.leaving.put(1)
         if last:
             for move in task.writes:
                 self.written[move.tensor.name, number].succeed()

@@ -55,8 +55,9 @@ class Placed:
         int64, the channel of each block.
     rows
         int64, rows of 8 values that a codec unit works through; 0 where there is none.
-    row_base, row_count
-        Where its rows begin in the row store and how many are held.
+    row_start, row_base, row_count
+        The first row of each block among the tensor's held rows (int64), where these begin
+        in the row store and how many they are.
     base
         int64 (3, channels): addresses of the payload, metadata and index extents.
     latency_ps
@@ -64,12 +65,12 @@ class Placed:
     """
 
     name: str
-    stored: Stored
     channel: I64
     payload: Stream
     metadata: Stream
     index: Stream
     rows: I64
+    row_start: I64
     row_base: int
     row_count: int
     base: I64
@@ -123,12 +124,12 @@ def place(
     timing = container.timing
     return Placed(
         name=name,
-        stored=stored,
         channel=channel,
         payload=_stream(blocks.payload_bytes, channel, channels),
         metadata=_stream(blocks.metadata_bytes, channel, channels),
         index=_stream(index, channel, channels),
         rows=rows,
+        row_start=stored.row_start,
         row_base=row_base,
         row_count=len(stored.rows.payload_bits),
         base=base,
@@ -175,7 +176,7 @@ def _jobs(placed: Placed, blocks: I64, burst: int) -> I64:
     jobs[:, k.J_PHEAD] = placed.payload.start[blocks] % burst * 8
     jobs[:, k.J_MHEAD] = placed.metadata.start[blocks] % burst * 8
     jobs[:, k.J_ROWBASE] = placed.row_base
-    jobs[:, k.J_ROWSTART] = placed.stored.row_start[blocks] % max(placed.row_count, 1)
+    jobs[:, k.J_ROWSTART] = placed.row_start[blocks] % max(placed.row_count, 1)
     jobs[:, k.J_ROWLEN] = max(placed.row_count, 1)
     jobs[:, k.J_ROWS] = placed.rows[blocks]
     return jobs
@@ -214,7 +215,7 @@ def write_jobs(placed: Placed, blocks: I64, burst: int) -> tuple[I64, I64]:
         )
     ):
         jobs[:, column], partial[row] = stream.write_bursts(blocks, burst)
-    jobs[:, k.J_ROWS] *= placed.passes
+    jobs[:, k.J_DELAY] = jobs[:, k.J_ROWS] * (placed.passes - 1)
     jobs[:, k.J_LATENCY] = placed.latency_ps[0]
     jobs[:, k.J_CLASS] = np.where(jobs[:, k.J_ROWS] > 0, k.ENCODE, k.PLAIN_WRITE)
     streams, positions = np.nonzero(partial)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sfpsim.containers.base import Array, Container, Encoded, Sizes
-from sfpsim.formats import format_of, words_of
+from sfpsim.containers.base import BLOCK_VALUES, Array, Container, Encoded, Sizes
+from sfpsim.formats import any_sign, format_of, words_of
 
 
 class ContractError(AssertionError):
@@ -38,6 +38,7 @@ def check_container(container: Container, x: Array) -> Sizes:
     _check_values(container, x, quantized, stored, where)
     _check_sizes(container, x, sizes, stored, where)
     _check_rows(container, x, where)
+    _check_blocks_alone(container, x, where)
     _require(bits_equal(before, x), where, "x is not changed")
     return sizes
 
@@ -77,6 +78,26 @@ def _check_rows(container: Container, x: Array, where: str) -> None:
     count = int((-(-blocks.values // 8)).sum())
     _require(len(rows.payload_bits) == count, where, "a row for every 8 values")
     _require(len(rows.metadata_bits) == count, where, "a metadata width for every row")
+
+
+def _check_blocks_alone(container: Container, x: Array, where: str) -> None:
+    """Where a container is blockwise, the first block alone is as it is in the tensor."""
+    if not container.blockwise or x.size <= BLOCK_VALUES:
+        return
+    first = np.ascontiguousarray(x).reshape(-1)[:BLOCK_VALUES]
+    signed = any_sign(x)
+    alone = container.measure_blocks(first, signed=signed)
+    together = container.measure_blocks(x, signed=signed)
+    same = alone.payload_bytes[0] == together.payload_bytes[0]
+    same &= alone.padding_bits[0] == together.padding_bits[0]
+    _require(bool(same), where, "a block's sizes are its own")
+    rows = container.rows(x, signed=signed).payload_bits[: BLOCK_VALUES // 8]
+    mine = container.rows(first, signed=signed).payload_bits
+    _require(np.array_equal(mine, rows), where, "a block's rows are its own")
+    quantized = np.ascontiguousarray(container.quantize(x)).reshape(-1)[:BLOCK_VALUES]
+    _require(
+        bits_equal(container.quantize(first), quantized), where, "a block's values are its own"
+    )
 
 
 def _require(holds: bool, where: str, law: str) -> None:

@@ -11,6 +11,8 @@ import msgspec
 from sfpsim.energy.model import DramTiming, IddCurrents
 from sfpsim.errors import InputError
 
+MAPPINGS = ("row bank column", "row bank^row column")
+
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A frozen keyword-only record; unknown keys are errors."""
@@ -40,13 +42,15 @@ class Controller(Struct, frozen=True, kw_only=True):
     """Queues of the channel's controller, in bursts.
 
     Writes are drained once `drain_high` wait (or no read does) until `drain_low` are left;
-    at most `hit_cap` row hits go past an older request to another row of the bank.
+    while both wait each kind has a turn of `turn` bursts. At most `hit_cap` row hits go past
+    an older request to another row of the bank.
     """
 
     queue: int
     drain_high: int
     drain_low: int
     hit_cap: int
+    turn: int
     source: str
 
 
@@ -71,7 +75,9 @@ class Device(Struct, frozen=True, kw_only=True):
 
     `bus_bits` is the channel's width, `devices` the chips that form it, `row_bytes` a row
     over all of them. Timing names are those of the datasheet; `trtw` is read command to
-    write command. `mapping` names the fields of an address, high bits first.
+    write command. `mapping` names the fields of an address, high bits first; ``bank^row``
+    is the bank field XORed with the row's low bits, so that streams that lie a power of two
+    apart do not meet in one bank (Zhang, Zhu and Zhang, MICRO 2000).
     """
 
     name: str
@@ -116,6 +122,11 @@ class Device(Struct, frozen=True, kw_only=True):
         return self.burst_cycles * self.tck_ps
 
     @property
+    def idle_latency_ps(self) -> int:
+        """From a read of an idle bank to the start of its data, ps."""
+        return (self.trcd + self.cl) * self.tck_ps
+
+    @property
     def peak_gbps(self) -> float:
         """Peak bandwidth of the channel, 10^9 bytes a second."""
         return self.burst_bytes * 1000 / self.burst_ps
@@ -151,10 +162,22 @@ class Device(Struct, frozen=True, kw_only=True):
         for key, value in numbers.items():
             if value <= 0:
                 raise InputError(f"device {self.name}: {key}={value} must be positive")
-        if self.mapping != "row bank column":
+        for key in ("banks", "rows", "row_bytes", "burst_bytes"):
+            value = getattr(self, key)
+            if value & (value - 1):
+                raise InputError(f"device {self.name}: {key}={value} must be a power of two")
+        if self.tras < self.trcd:
             raise InputError(
-                f"device {self.name}: mapping {self.mapping!r} is not supported: "
-                "allowed is 'row bank column'"
+                f"device {self.name}: tras={self.tras} must not be below trcd={self.trcd}"
+            )
+        if not self.controller.drain_low < self.controller.drain_high <= self.controller.queue:
+            raise InputError(
+                f"device {self.name}: controller: drain_low < drain_high <= queue must hold"
+            )
+        if self.mapping not in MAPPINGS:
+            raise InputError(
+                f"device {self.name}: mapping {self.mapping!r} is not supported: allowed are "
+                + ", ".join(map(repr, MAPPINGS))
             )
 
 
