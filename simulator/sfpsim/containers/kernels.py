@@ -42,22 +42,19 @@ class Limits(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _bias_codes(words: Words, lay: Layout, codes: NDArray[np.uint8]) -> np.int64:
-    """Write magnitude | flag << 7 of every word; return the OR of all words."""
-    shift = np.uint32(lay.mantissa_bits)
-    top = np.uint32((1 << lay.exponent_bits) - 1)
-    bias = np.int32((1 << (lay.exponent_bits - 1)) - 1)
-    seen = np.uint32(0)
-    for i in range(words.size):
-        word = np.uint32(words[i])
-        seen |= word
-        exponent = np.int32((word >> shift) & top)
-        d = np.int32(exponent - bias)
-        magnitude = np.int32(min(np.int32(max(d, np.int32(-d))), bias))
-        magnitude = magnitude if exponent != 0 else np.int32(0)
-        flag = (d < 0) | (d > bias)
-        codes[i] = np.uint8(magnitude | (np.int32(flag) << 7))
-    return np.int64(seen)
+def _bias_codes(exponents: NDArray[np.uint8], bias: int, codes: NDArray[np.uint8]) -> None:
+    """Write magnitude | flag << 7 of every exponent against the bias.
+
+    All in 8 bits, so that the loop fills whole vector registers.
+    """
+    middle = np.uint8(bias)
+    top = np.uint8(2 * bias + 1)
+    for i in range(exponents.size):
+        exponent = exponents[i]
+        distance = np.uint8(max(exponent, middle) - min(exponent, middle))
+        magnitude = min(distance, middle) if exponent != 0 else np.uint8(0)
+        flag = np.uint8(exponent < middle) | np.uint8(exponent == top)
+        codes[i] = np.uint8(magnitude | np.uint8(flag << np.uint8(7)))
 
 
 @njit(cache=True, nogil=True)
@@ -92,35 +89,36 @@ def _spread_bases(
 def _delta_codes(
     exponents: NDArray[np.uint8], bases: NDArray[np.uint8], bias: int, codes: NDArray[np.uint8]
 ) -> None:
-    """Write magnitude | flag << 7 of every exponent against its base."""
-    half = np.int16(bias)
-    modulus = np.int16(2 * bias + 1)
+    """Write magnitude | flag << 7 of every exponent against its base, in 8 bits."""
+    half = np.uint8(bias)
+    modulus = np.uint8(2 * bias + 1)
     for i in range(exponents.size):
-        exponent = np.int16(exponents[i])
-        d = np.int16(exponent - np.int16(bases[i]))
-        distance = np.int16(max(d, np.int16(-d)))
-        wraps = distance > half
-        magnitude = np.int16(min(distance, np.int16(modulus - distance)))
-        magnitude = magnitude if exponent != 0 else np.int16(0)
-        flag = ((d < 0) ^ wraps) | (exponent == 0)
-        codes[i] = np.uint8(magnitude | (np.int16(flag) << 7))
+        exponent, base = exponents[i], bases[i]
+        distance = np.uint8(max(exponent, base) - min(exponent, base))
+        nearer = min(distance, np.uint8(modulus - distance))
+        magnitude = nearer if exponent != 0 else np.uint8(0)
+        flag = np.uint8(exponent < base) ^ np.uint8(distance > half)
+        flag |= np.uint8(exponent == 0)
+        codes[i] = np.uint8(magnitude | np.uint8(flag << np.uint8(7)))
 
 
 @njit(cache=True, nogil=True)
 def _row_widths(codes: NDArray[np.uint8], widths: NDArray[np.uint8]) -> np.int64:
     """Write the bit length of each row's largest magnitude; return their sum."""
     rows = codes.view(np.uint64)
-    total = np.int64(0)
     for row in range(widths.size):
         both = rows[row] | (rows[row] >> np.uint64(32))
         both |= both >> np.uint64(16)
         both |= both >> np.uint64(8)
-        largest = np.int32(both & np.uint64(0x7F))
-        width = np.int32(largest > 0) + np.int32(largest > 1) + np.int32(largest > 3)
-        width += np.int32(largest > 7) + np.int32(largest > 15) + np.int32(largest > 31)
-        width += np.int32(largest > 63)
+        widths[row] = np.uint8(both & np.uint64(0x7F))
+    for row in range(widths.size):
+        bits = widths[row]
+        width = np.uint8(bits > 0) + np.uint8(bits > 1) + np.uint8(bits > 3) + np.uint8(bits > 7)
+        width += np.uint8(bits > 15) + np.uint8(bits > 31) + np.uint8(bits > 63)
         widths[row] = np.uint8(width)
-        total += np.int64(width)
+    total = np.int64(0)
+    for row in range(widths.size):
+        total += np.int64(widths[row])
     return total
 
 
@@ -135,11 +133,11 @@ def _block_codes(
     """Write the Gecko codes of one block, zero in the rest of its last row."""
     rows = (words.size + 7) // 8
     bias = (1 << (lay.exponent_bits - 1)) - 1
+    seen = _exponents(words, lay, exponents)
+    exponents[words.size : rows * 8] = 0
     if lay.code == BIAS:
-        seen = _bias_codes(words, lay, codes)
+        _bias_codes(exponents[: words.size], bias, codes)
     else:
-        seen = _exponents(words, lay, exponents)
-        exponents[words.size : rows * 8] = 0
         _spread_bases(exponents, words.size, bias, bases)
         _delta_codes(exponents[: rows * 8], bases[: rows * 8], bias, codes[: rows * 8])
     codes[words.size : rows * 8] = 0
