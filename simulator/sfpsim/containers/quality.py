@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
+from numpy.typing import NDArray
 
 from sfpsim.containers.base import BLOCK_VALUES, Array, Container
 from sfpsim.errors import InputError
@@ -44,18 +46,27 @@ class Quality:
         )
 
 
+@njit(cache=True, nogil=True)
+def _kernel(x: NDArray[np.float32], q: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Return the largest relative error (-1: none), signal and noise power, in float64."""
+    largest, signal, noise = -1.0, 0.0, 0.0
+    for i in range(x.size):
+        before, after = np.float64(x[i]), np.float64(q[i])
+        if math.isfinite(before) and math.isfinite(after):
+            error = after - before
+            signal += before * before
+            noise += error * error
+            if before != 0.0:
+                largest = max(largest, abs(error / before))
+    return largest, signal, noise
+
+
 def _chunk(original: Array, quantized: Array) -> Quality:
-    with np.errstate(all="ignore"):
-        x, q = original.astype(np.float64), quantized.astype(np.float64)
-    finite = np.isfinite(x) & np.isfinite(q)
-    x, q = x[finite], q[finite]
-    noise = q - x
-    some = x != 0
-    relative = np.abs(noise[some] / x[some])
+    with np.errstate(all="ignore"):  # signalling NaNs; float32 holds every value exactly
+        x, q = (values.astype(np.float32, copy=False) for values in (original, quantized))
+    largest, signal, noise = _kernel(x, q)
     return Quality(
-        max_rel_error=float(relative.max()) if relative.size else None,
-        signal_power=float(x @ x),
-        noise_power=float(noise @ noise),
+        max_rel_error=largest if largest >= 0 else None, signal_power=signal, noise_power=noise
     )
 
 

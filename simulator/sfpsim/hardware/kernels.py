@@ -63,7 +63,7 @@ S_FREE = 14  # ps; free from
 S_OUT = 15  # bursts served
 S_START = 16
 S_STREAM = 17  # which stream its next burst is of
-S_FIRST = 18  # data time of the first index burst, the entry's own
+S_AT = 18  # where in the row store the next row is
 SLOT_COLUMNS = 19
 
 # times[slot, T_*]: rings by burst number.
@@ -192,7 +192,7 @@ def _start(
         slots[g, S_START] = start
         slots[g, S_PBITS] = jobs[job, J_PHEAD]
         slots[g, S_MBITS] = jobs[job, J_MHEAD]
-        slots[g, S_FIRST] = FAR
+        slots[g, S_AT] = jobs[job, J_ROWBASE] + jobs[job, J_ROWSTART]
         slots[g, S_IREADY] = FAR if jobs[job, J_DEPENDENT] else start
         if kind >= ENCODE:
             _encode(g, jobs, slots, par, rows_p, rows_m, times)
@@ -216,7 +216,7 @@ def _decode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
     mhave = min((mbits + fill) >> shift, mmost) if row else 0
     base, length = jobs[job, J_ROWBASE], jobs[job, J_ROWLEN]
     end = base + length
-    at = base + (jobs[job, J_ROWSTART] + row) % length
+    at = slots[g, S_AT]
     while row < rows:
         pneed = pbits + np.int64(rows_p[at])
         mneed = mbits + np.int64(rows_m[at])
@@ -249,7 +249,7 @@ def _decode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
         while mfreed < mknown:
             times[g, T_MFREE, mfreed & ring] = max(cycle, times[g, T_MDATA, mfreed & ring]) * period
             mfreed += 1
-    slots[g, S_ROW] = row
+    slots[g, S_ROW], slots[g, S_AT] = row, at
     slots[g, S_PBITS], slots[g, S_MBITS] = pbits, mbits
     slots[g, S_CYCLE] = cycle
     slots[g, S_PFREED], slots[g, S_MFREED] = pfreed, mfreed
@@ -277,7 +277,7 @@ def _encode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
     cycle = slots[g, S_CYCLE]
     base, length = jobs[job, J_ROWBASE], jobs[job, J_ROWLEN]
     end = base + length
-    at = base + (jobs[job, J_ROWSTART] + row) % length
+    at = slots[g, S_AT]
     while row < rows:
         pneed = pbits + np.int64(rows_p[at])
         mneed = mbits + np.int64(rows_m[at])
@@ -312,7 +312,7 @@ def _encode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
                 cycle = max(cycle, times[g, T_MFREE, (mmade - mfifo) & ring])
             times[g, T_MDATA, mmade & ring] = cycle * period + latency
             mmade += 1
-    slots[g, S_ROW] = row
+    slots[g, S_ROW], slots[g, S_AT] = row, at
     slots[g, S_PBITS], slots[g, S_MBITS] = pbits, mbits
     slots[g, S_CYCLE] = cycle
     slots[g, S_PKNOWN], slots[g, S_MKNOWN] = pmade, mmade
@@ -399,10 +399,8 @@ def _arrived(
     job = slots[g, S_JOB]
     ring = times.shape[2] - 1
     if stream == INDEX:
-        if number == 0:
-            slots[g, S_FIRST] = data
-            if slots[g, S_IREADY] == FAR:
-                slots[g, S_IREADY] = data
+        if number == 0 and slots[g, S_IREADY] == FAR:  # the entry's own line
+            slots[g, S_IREADY] = data
         return
     if jobs[job, J_ROWS] == 0:
         # A plain stream has no unit behind it: its place is free when its data are there.
