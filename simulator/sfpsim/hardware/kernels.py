@@ -165,7 +165,7 @@ PARAMETER_COLUMNS = 43
 FAR = 1 << 62
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _start(
     c: int, kind: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any,
     rows_p: Any, rows_m: Any, times: Any,
@@ -199,7 +199,7 @@ def _start(
         _offer(g, start, jobs, slots, offer, par, times)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _decode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, times: Any) -> None:
     """Advance decompressor `g` over every row whose bits have arrived; free its FIFO."""
     job = slots[g, S_JOB]
@@ -255,7 +255,7 @@ def _decode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
     slots[g, S_PFREED], slots[g, S_MFREED] = pfreed, mfreed
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _encode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, times: Any) -> None:
     """Advance compressor `g` as far as its FIFOs have room.
 
@@ -318,7 +318,7 @@ def _encode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
     slots[g, S_PKNOWN], slots[g, S_MKNOWN] = pmade, mmade
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _offer(g: int, now: int, jobs: Any, slots: Any, offer: Any, par: Any, times: Any) -> None:
     """Note the next burst that slot `g` would send from `now` on, and when; FAR: none yet.
 
@@ -349,7 +349,7 @@ def _offer(g: int, now: int, jobs: Any, slots: Any, offer: Any, par: Any, times:
             offer[g] = when
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _offer_write(g: int, now: int, job: int, jobs: Any, slots: Any, offer: Any, times: Any) -> None:
     ring = times.shape[2] - 1
     plain = jobs[job, J_ROWS] == 0
@@ -367,7 +367,7 @@ def _offer_write(g: int, now: int, job: int, jobs: Any, slots: Any, offer: Any, 
         offer[g] = slots[g, S_LAST]
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _accept(
     g: int, time: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, times: Any
 ) -> int:
@@ -390,7 +390,7 @@ def _accept(
     return number
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _arrived(
     g: int, stream: int, number: int, data: int, jobs: Any, slots: Any, par: Any,
     rows_p: Any, rows_m: Any, times: Any,
@@ -423,7 +423,7 @@ def _arrived(
         _decode(g, jobs, slots, par, rows_p, rows_m, times)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _served(
     g: int, data: int, jobs: Any, slots: Any, offer: Any, par: Any, tickets: Any, finished: Any
 ) -> int:
@@ -457,7 +457,7 @@ def _served(
     return np.int64(tickets[ticket, 1])  # type: ignore[return-value]
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _first_offer(c: int, offer: Any, chan: Any, per: int) -> int:
     first = FAR
     for g in range(c * per, (c + 1) * per):
@@ -465,7 +465,7 @@ def _first_offer(c: int, offer: Any, chan: Any, per: int) -> int:
     return max(first, chan[c, C_BUS]) if first < FAR else first
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def run_bandwidth(
     until: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any, tickets: Any,
     finished: Any, rows_p: Any, rows_m: Any, times: Any,
@@ -530,18 +530,18 @@ def run_bandwidth(
         chan[c, C_NEXT] = _first_offer(c, offer, chan, per)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _ps(cycle: int, par: Any) -> int:
     return cycle * par[P_TCK_NUM] // par[P_TCK_DEN]  # type: ignore[no-any-return]
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _cycle(ps: int, par: Any) -> int:
     """The first clock edge at or after `ps`."""
     return (ps * par[P_TCK_DEN] + par[P_TCK_NUM] - 1) // par[P_TCK_NUM]  # type: ignore[no-any-return]
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _mode(c: int, chan: Any, par: Any) -> int:
     """Whether channel `c` is to serve reads (0) or writes (1) now.
 
@@ -555,7 +555,7 @@ def _mode(c: int, chan: Any, par: Any) -> int:
     return 1 if writes and (not reads or (over and writes >= par[P_HIGH])) else 0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _oldest_hit(c: int, bank: int, mode: int, banks: Any, requests: Any, par: Any) -> int:
     """The oldest request to the open row of a bank; -1: none, or it is the misses' turn."""
     if banks[c, bank, B_PASSED] >= par[P_CAP]:
@@ -566,7 +566,7 @@ def _oldest_hit(c: int, bank: int, mode: int, banks: Any, requests: Any, par: An
     return request  # type: ignore[no-any-return]
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _choose(c: int, chan: Any, par: Any, banks: Any, requests: Any) -> None:
     """Choose channel `c`'s next command and its cycle: first ready, then first come.
 
@@ -605,7 +605,7 @@ def _choose(c: int, chan: Any, par: Any, banks: Any, requests: Any) -> None:
     chan[c, C_BESTBANK], chan[c, C_BESTIS] = bank, which
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _stays(c: int, kind: int, chan: Any, par: Any, banks: Any, requests: Any) -> bool:
     """Whether the command chosen stays the choice now that a request of `kind` was queued.
 
@@ -623,7 +623,7 @@ def _stays(c: int, kind: int, chan: Any, par: Any, banks: Any, requests: Any) ->
     return bool(chan[c, C_BESTAT] <= max(chan[c, C_CLOCK], chan[c, C_CMD]))
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _next_refresh(c: int, chan: Any, banks: Any) -> tuple[int, int]:
     """The command that brings the due refresh on, and its cycle."""
     at = max(chan[c, C_DUE], chan[c, C_CMD], chan[c, C_CLOCK])
@@ -637,7 +637,7 @@ def _next_refresh(c: int, chan: Any, banks: Any) -> tuple[int, int]:
     return REFRESH, at
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _close_all(c: int, at: int, chan: Any, par: Any, banks: Any) -> None:
     chan[c, C_OPEN_CYCLES] += at - chan[c, C_SINCE]
     chan[c, C_OPEN] = 0
@@ -649,7 +649,7 @@ def _close_all(c: int, at: int, chan: Any, par: Any, banks: Any) -> None:
             banks[c, bank, B_ACT] = max(banks[c, bank, B_ACT], at + par[P_RP])
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _refresh(c: int, at: int, chan: Any, par: Any, banks: Any) -> None:
     chan[c, C_REF] += 1
     chan[c, C_DUE] += par[P_REFI]
@@ -658,7 +658,7 @@ def _refresh(c: int, at: int, chan: Any, par: Any, banks: Any) -> None:
         banks[c, bank, B_ACT] = at + par[P_RFC]
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _refresh_idle(c: int, cycle: int, chan: Any, par: Any, banks: Any) -> None:
     """Do the refreshes that fell due up to `cycle` while nothing was queued."""
     while chan[c, C_DUE] <= cycle:
@@ -669,14 +669,14 @@ def _refresh_idle(c: int, cycle: int, chan: Any, par: Any, banks: Any) -> None:
             _refresh(c, at, chan, par, banks)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _bank(burst: int, par: Any) -> int:
     above = burst >> par[P_COLUMN_SHIFT]
     row = above >> par[P_BANK_SHIFT]
     return (above & ((1 << par[P_BANK_SHIFT]) - 1)) ^ (row & par[P_XOR])  # type: ignore[no-any-return]
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _queue_request(
     c: int, kind: int, address: int, g: int, stream: int, number: int, chan: Any, par: Any,
     banks: Any, requests: Any, free: Any, filters: Any,
@@ -707,7 +707,7 @@ def _queue_request(
         filters[c, burst & (FILTER - 1)] += 1
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _is_queued(c: int, burst: int, par: Any, banks: Any, requests: Any, filters: Any) -> bool:
     """Whether a write to the address `burst` waits."""
     if not filters[c, burst & (FILTER - 1)]:
@@ -720,7 +720,7 @@ def _is_queued(c: int, burst: int, par: Any, banks: Any, requests: Any, filters:
     return False
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _take(c: int, kind: int, request: int, chan: Any, banks: Any, requests: Any, free: Any) -> bool:
     """Take a request out of its queue; returns whether it went past an older one."""
     bank = requests[c, kind, request, Q_BANK]
@@ -740,7 +740,7 @@ def _take(c: int, kind: int, request: int, chan: Any, banks: Any, requests: Any,
     return bool(before >= 0)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _issue_column(
     c: int, at: int, chan: Any, par: Any, banks: Any, requests: Any, free: Any, filters: Any
 ) -> int:
@@ -768,7 +768,7 @@ def _issue_column(
     return end  # type: ignore[no-any-return]
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _issue_row(c: int, at: int, chan: Any, par: Any, banks: Any, requests: Any) -> None:
     """Issue the chosen activate, precharge or refresh."""
     kind, bank = chan[c, C_BEST], chan[c, C_BESTBANK]
@@ -800,7 +800,7 @@ def _issue_row(c: int, at: int, chan: Any, par: Any, banks: Any, requests: Any) 
         chan[c, C_OPEN] += 1
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _next_accept(c: int, offer: Any, chan: Any, par: Any) -> int:
     """The cycle in which the controller could take a burst: one a cycle, where it has room."""
     per, writers = par[P_SLOT + CLASSES], par[P_SLOT + ENCODE]
@@ -814,7 +814,7 @@ def _next_accept(c: int, offer: Any, chan: Any, par: Any) -> int:
     return max(_cycle(first, par), chan[c, C_CLOCK] + 1) if first < FAR else first
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _ready_slot(c: int, now: int, offer: Any, chan: Any, par: Any) -> int:
     """The slot, in turn, whose burst the controller takes at `now` (ps)."""
     per, writers = par[P_SLOT + CLASSES], par[P_SLOT + ENCODE]
@@ -827,7 +827,7 @@ def _ready_slot(c: int, now: int, offer: Any, chan: Any, par: Any) -> int:
     return c * per + best  # type: ignore[no-any-return]
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _plan(c: int, offer: Any, chan: Any, par: Any) -> None:
     """Note when channel `c` takes its next burst and when anything happens in it."""
     takes = _next_accept(c, offer, chan, par)
@@ -836,7 +836,7 @@ def _plan(c: int, offer: Any, chan: Any, par: Any) -> None:
     chan[c, C_NEXT] = _ps(cycle, par) if cycle < FAR else FAR
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def run_detailed(
     until: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any, tickets: Any,
     finished: Any, rows_p: Any, rows_m: Any, times: Any, banks: Any, requests: Any, free: Any,
@@ -886,7 +886,7 @@ def run_detailed(
         _plan(c, offer, chan, par)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _take_burst(
     c: int, cycle: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any,
     tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any, banks: Any, requests: Any,
@@ -929,7 +929,7 @@ def _take_burst(
     return done
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _deliver(
     c: int, request: int, now: int, data: int, jobs: Any, queue: Any, slots: Any, offer: Any,
     chan: Any, par: Any, tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any,
@@ -948,7 +948,7 @@ def _deliver(
     return done
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def close_detailed(end: int, chan: Any, par: Any, banks: Any) -> None:
     """Count what falls due up to time `end` (ps): refreshes and the cycles of open rows."""
     cycle = end * par[P_TCK_DEN] // par[P_TCK_NUM]
