@@ -24,16 +24,7 @@ def trace_info(trace: Trace) -> dict[str, Any]:
     the exponent field, by role, over the values that the trace holds.
     """
     records = trace.records
-    exponents: dict[str, Any] = {}
-    zeros: Counter[str] = Counter()
-    for record in records:
-        if record.dtype in FLOATS:
-            values = trace.values(record)
-            for at in range(0, values.size, CHUNK_VALUES):  # however large the tensor
-                part = np.asarray(values[at : at + CHUNK_VALUES])
-                counts = np.bincount(split(part)[1], minlength=256)
-                exponents[record.role] = exponents.get(record.role, 0) + counts
-                zeros[record.role] += int((part == 0).sum())
+    exponents, zeros = _by_role(trace)
     return {
         "schema": 1,
         "path": str(trace.path),
@@ -57,6 +48,21 @@ def trace_info(trace: Trace) -> dict[str, Any]:
             for r in records if r.lengths is not None
         ],
     }  # fmt: skip
+
+
+def _by_role(trace: Trace) -> tuple[dict[str, Any], Counter[str]]:
+    """Count exponent fields (256) and zeros of the held floats, by role."""
+    exponents: dict[str, Any] = {}
+    zeros: Counter[str] = Counter()
+    for record in trace.records:
+        if record.dtype in FLOATS:
+            values = trace.values(record)
+            for at in range(0, values.size, CHUNK_VALUES):  # however large the tensor
+                part = np.asarray(values[at : at + CHUNK_VALUES])
+                counts = np.bincount(split(part)[1], minlength=256)
+                exponents[record.role] = exponents.get(record.role, 0) + counts
+                zeros[record.role] += int((part == 0).sum())
+    return exponents, zeros
 
 
 def _entropy(counts: Any) -> float:
