@@ -17,8 +17,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-from datasets import fashion_folder
 from resnet8_fashion import Training
+from sample_data import fashion_folder
 
 from sfpsim.trace.capture import Capture
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from datasets import shakespeare, shakespeare_archive
+from sample_data import shakespeare, shakespeare_archive
 from torch import nn
 
 from sfpsim.errors import InputError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import fashion_folder, fashion_mnist
+from sample_data import fashion_folder, fashion_mnist
 from torch import nn
 
 from sfpsim.errors import InputError

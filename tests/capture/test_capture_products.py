@@ -189,3 +189,43 @@ def test_a_product_in_a_function_of_the_users_own(captured):
     (op,) = products(trace)
     assert (op.op.macs, op.gradients) == (60, (True, True))
     assert not any(other.op.kind == "custom" for other in trace.ops)
+
+
+def test_a_product_that_is_not_taken_apart_is_warned_about(captured):
+    model = Call(torch.mv, 4)
+    with pytest.warns(UserWarning, match="mv"):
+        trace = captured(model, lambda: model(torch.randn(3, 4)).sum())
+    assert products(trace) == []
+
+
+def one_layer(x, layer):
+    """Return losses of `layer` on `x` by the way in which it is run."""
+
+    def inference():
+        with torch.inference_mode():
+            layer(x)
+        return layer(x).sum()
+
+    def twice():
+        y = layer(x).tanh().sum()
+        (gradient,) = torch.autograd.grad(y, layer.weight, create_graph=True)
+        return y + gradient.square().sum()
+
+    return {
+        "plain": lambda: layer(x).sum(),
+        "bfloat16": lambda: layer.bfloat16()(x.bfloat16()).sum(),
+        "float64": lambda: layer.double()(x.double()).sum(),
+        "vmap": lambda: torch.vmap(layer)(x).sum(),
+        "compiled": lambda: torch.compile(layer, backend="eager")(x).sum(),
+        "inference mode": inference,
+        "gradient of a gradient": twice,
+        "sparse": lambda: layer(torch.sparse.mm(torch.eye(3).to_sparse(), x)).sum(),
+    }
+
+
+@pytest.mark.parametrize("way", sorted(one_layer(torch.zeros(3, 4), nn.Linear(4, 5))))
+def test_ways_to_run_a_layer(captured, way):
+    layer = nn.Linear(4, 5)
+    trace = captured(layer, one_layer(torch.randn(3, 4), layer)[way])
+    first = products(trace)[0]
+    assert (first.op.macs, first.gradients) == (60, (False, True))

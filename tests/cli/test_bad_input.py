@@ -189,6 +189,10 @@ def test_explain_refuses_what_is_no_result(sfpsim, single, tmp_path):
         bad.write_text(text)
         assert said in sfpsim("explain", good, bad).line
         assert "bad.json" in sfpsim("explain", good, bad).line
+    bad.write_bytes(good.read_bytes().replace(b'"fp32"', b'"fp\xff2"'))
+    assert "not a JSON file" in sfpsim("explain", good, bad).line
+    bad.write_text("[" * 100_000)
+    assert "not a JSON file" in sfpsim("explain", good, bad).line
     assert "'bf16'" in sfpsim("explain", good, good, "--to", "bf16").line
     assert "cannot be read" in sfpsim("explain", good, tmp_path).line
 

@@ -24,6 +24,11 @@ def figures(comparison):
     return draw(comparison)
 
 
+def _html(comparison, figures):
+    files = {f"{f.name}.svg": rendered(f.figure, "svg") for f in figures}
+    return html(comparison, figures, files).decode()
+
+
 def test_there_is_a_figure_of_everything(figures):
     names = {figure.name for figure in figures}
     assert names == {"bits", "traffic", "time", "energy", "live", "exponents"}
@@ -72,7 +77,7 @@ def test_short_names_keep_everything():
 
 
 def test_the_report_is_one_small_file_that_opens_offline(comparison, figures):
-    text = html(comparison, figures).decode()
+    text = _html(comparison, figures)
     assert len(text) < 1_000_000
     assert not re.search(r"""(src|href)=["'](?!#)""", text.replace("xlink:href", "href"))
     assert "<script" not in text
@@ -114,7 +119,7 @@ def test_flips_of_order_are_flagged(comparison, figures):
     assert flip.text == (
         "fp32 takes less energy than bf16 in the low tables, more in the high ones."
     )
-    assert "Order flips" in html(flipped, figures).decode()
+    assert "Order flips" in _html(flipped, figures)
     same = [_with_energy(a, 1.0, 10.0), _with_energy(b, 1.0, 15.0)]
     assert order_flips(msgspec.structs.replace(comparison, containers=same)) == []
 
@@ -152,7 +157,7 @@ def test_degenerate_values_are_drawn(tmp_path, values):
     np.save(tmp_path / "x.npy", values)
     policies = ["fp32", "gecko-bias", "sfp:m=0,e=1"]
     comparison = compare(open_trace(tmp_path / "x.npy"), policies)
-    text = html(comparison, draw(comparison)).decode()
+    text = _html(comparison, draw(comparison))
     assert not re.search(r"\b(nan|inf)\b", text)
     assert headline(comparison)
     console = Console(width=100, file=io.StringIO())

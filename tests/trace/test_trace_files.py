@@ -1,6 +1,7 @@
 """Does a trace give back what was written, and say so when it is damaged?"""
 
 import json
+import os
 import random
 import shutil
 import zlib
@@ -360,3 +361,20 @@ def test_a_reader_written_from_the_documentation_alone_finds_the_values(tmp_path
         assert entry["runs"] == [[0, 35]]
         found[entry["name"]] = data
     assert found == {name: values.tobytes() for name, values in arrays.items()}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
+def test_a_read_only_folder_is_one_error(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="cannot be written"):
+        TraceWriter(tmp_path / "t", MANIFEST)
+    tmp_path.chmod(0o700)
+
+
+def test_a_folder_that_may_not_be_written_is_one_error(tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    with pytest.raises(InputError, match="Permission denied"):
+        TraceWriter(tmp_path / "t", MANIFEST)

@@ -1,12 +1,15 @@
 """Is the reuse scheme the least of the four, and that of the reference tables?"""
 
 import csv
+import doctest
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sfpsim.trace import sampling
+from sfpsim.workload import reuse
 from sfpsim.workload.reuse import best_scheme
 
 OPERANDS = Path(__file__).parents[1] / "fixture" / "workload" / "operands.csv"
@@ -50,3 +53,10 @@ def test_published_networks_move_what_the_reference_says(row):
     assert 2 * groups * (a + b + c) == int(row["compulsory_bytes"])
     if row["exact"] == "yes":
         assert moved == int(row["modelled_bytes"])
+
+
+@pytest.mark.parametrize("module", [reuse, sampling], ids=lambda m: m.__name__)
+def test_the_examples_in_the_documentation_run(module):
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0

@@ -90,7 +90,7 @@ def load_result(path: str | Path) -> Comparison:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         plain = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not a JSON file: {error}") from error
     if not isinstance(plain, dict) or not {"schema", "containers"} <= set(plain):
         raise InputError(f"{path}: no result: allowed is what replay, compare or demo write")

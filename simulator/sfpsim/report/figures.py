@@ -385,7 +385,11 @@ def draw(comparison: Comparison) -> list[Figure]:
     with resources.as_file(resources.files("sfpsim.report") / "paper.mplstyle") as style:
         parameters = mpl.rc_params_from_file(str(style), use_default_template=True)
     with mpl.rc_context(parameters):
-        return [make(comparison) for make in FIGURES]
+        figures = [make(comparison) for make in FIGURES]
+        for drawn in figures:
+            drawn.figure.draw_without_rendering()
+            drawn.figure.set_layout_engine("none")  # laid out now, and not for every format
+        return figures
 
 
 def rendered(figure: Any, kind: str) -> bytes:
@@ -394,8 +398,7 @@ def rendered(figure: Any, kind: str) -> bytes:
 
     out = io.BytesIO()
     unwanted = ("Creator", "Date", "Format", "Type") if kind == "svg" else ("CreationDate",)
-    fixed = {"svg.fonttype": "path", "svg.hashsalt": "sfpsim", "pdf.fonttype": 42}
-    with mpl.rc_context({**fixed, "savefig.bbox": "tight"}):
+    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "sfpsim", "pdf.fonttype": 42}):
         figure.savefig(out, format=kind, metadata=dict.fromkeys(unwanted))
     return out.getvalue()
 
@@ -407,16 +410,13 @@ def table_bytes(rows: list[Row]) -> bytes:
     return out.getvalue().encode()
 
 
-def save(figures: list[Figure], folder: Path) -> list[Path]:
-    """Write every figure as SVG, PDF and CSV; returns the paths."""
-    paths = []
+def save(figures: list[Figure], folder: Path) -> dict[str, bytes]:
+    """Write every figure as SVG, PDF and CSV; returns what was written, by file name."""
+    files = {}
     for figure in figures:
-        parts = {
-            "svg": rendered(figure.figure, "svg"),
-            "pdf": rendered(figure.figure, "pdf"),
-            "csv": table_bytes(figure.rows),
-        }
-        for kind, data in parts.items():
-            paths.append(folder / f"{figure.name}.{kind}")
-            write_atomically(paths[-1], data)
-    return paths
+        files[f"{figure.name}.svg"] = rendered(figure.figure, "svg")
+        files[f"{figure.name}.pdf"] = rendered(figure.figure, "pdf")
+        files[f"{figure.name}.csv"] = table_bytes(figure.rows)
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    return files

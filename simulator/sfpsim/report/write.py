@@ -12,7 +12,7 @@ import msgspec
 from sfpsim.errors import InputError
 from sfpsim.experiment.result import Comparison, ContainerResult
 from sfpsim.report import palette
-from sfpsim.report.figures import Figure, draw, rendered, save, table_bytes
+from sfpsim.report.figures import Figure, draw, save, table_bytes
 from sfpsim.report.summary import headline, order_flips, sources
 from sfpsim.report.table import (
     COLUMNS,
@@ -25,8 +25,11 @@ from sfpsim.report.table import (
 from sfpsim.trace.writer import write_atomically
 
 
-def html(comparison: Comparison, figures: list[Figure]) -> bytes:
-    """Return one HTML file with the table and all figures that opens offline."""
+def html(comparison: Comparison, figures: list[Figure], files: dict[str, bytes]) -> bytes:
+    """Return one HTML file with the table and all figures that opens offline.
+
+    `files` holds the figures' SVGs as `save` returns them.
+    """
     import jinja2
 
     text = (resources.files("sfpsim.report") / "report.html.j2").read_text("utf-8")
@@ -42,7 +45,7 @@ def html(comparison: Comparison, figures: list[Figure]) -> bytes:
             columns=COLUMNS,
             text_columns=TEXT_COLUMNS,
             rows=_rows(comparison),
-            figures=[_inline(figure) for figure in figures],
+            figures=[_inline(f, files[f"{f.name}.svg"].decode()) for f in figures],
             flips=order_flips(comparison),
             sources=sources(comparison),
             layers=[(c.container, _layer_rows(c)) for c in comparison.containers],
@@ -51,8 +54,7 @@ def html(comparison: Comparison, figures: list[Figure]) -> bytes:
     )
 
 
-def _inline(figure: Figure) -> dict[str, str]:
-    svg = rendered(figure.figure, "svg").decode()
+def _inline(figure: Figure, svg: str) -> dict[str, str]:
     return {
         "name": figure.name,
         "title": figure.title,
@@ -195,14 +197,14 @@ def write_report(comparison: Comparison, folder: str | Path) -> list[Path]:
     make_folder(where)
     try:
         figures = draw(comparison)
-        paths = save(figures, where)
-        for name, data in (
-            ("results.json", to_json(comparison)),
-            ("results.csv", results_csv(comparison)),
-            ("report.html", html(comparison, figures)),
-        ):
+        files = save(figures, where)
+        more = {
+            "results.json": to_json(comparison),
+            "results.csv": results_csv(comparison),
+            "report.html": html(comparison, figures, files),
+        }
+        for name, data in more.items():
             write_atomically(where / name, data)
-            paths.append(where / name)
     except OSError as error:
         raise InputError(f"{where}: cannot be written: {error.strerror}") from error
-    return paths
+    return [where / name for name in (*files, *more)]

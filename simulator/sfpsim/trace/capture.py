@@ -106,8 +106,7 @@ class Capture:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Write what is pending."""
-        self.writer.flush()
+        """End the capture; each captured step is written when it ends."""
 
     def run_seed(self, name: str) -> int:
         """Return the seed of the sampled runs of the tensor called `name`."""

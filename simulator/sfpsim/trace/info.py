@@ -11,30 +11,27 @@ import numpy as np
 from sfpsim.formats import FORMATS, split
 from sfpsim.trace.reader import Trace
 
+CHUNK_VALUES = 1 << 20
 FLOATS = tuple(fmt.dtype.name for fmt in FORMATS.values())
 
 
 def trace_info(trace: Trace) -> dict[str, Any]:
     """Return steps, epochs, layers, roles, dtypes, bytes, zeros, exponent entropy, lengths.
 
+    `incomplete_steps` are those that a killed run did not write to their end.
+
     `zeros` is the share of values that are 0, and `exponent_entropy_bits` the entropy of
     the exponent field, by role, over the values that the trace holds.
     """
     records = trace.records
-    exponents: dict[str, Any] = {}
-    zeros: Counter[str] = Counter()
-    for record in records:
-        if record.dtype in FLOATS:
-            values = np.asarray(trace.values(record))
-            counts = np.bincount(split(values)[1], minlength=256)
-            exponents[record.role] = exponents.get(record.role, 0) + counts
-            zeros[record.role] += int((values == 0).sum())
+    exponents, zeros = _by_role(trace)
     return {
         "schema": 1,
         "path": str(trace.path),
         "model": trace.manifest.model,
         "framework": f"{trace.manifest.framework} {trace.manifest.framework_version}",
         "steps": trace.steps,
+        "incomplete_steps": trace.incomplete_steps,
         "epochs": sorted({r.epoch for r in records}),
         "layers": len({r.layer for r in records}),
         "tensors": len(records),
@@ -51,6 +48,21 @@ def trace_info(trace: Trace) -> dict[str, Any]:
             for r in records if r.lengths is not None
         ],
     }  # fmt: skip
+
+
+def _by_role(trace: Trace) -> tuple[dict[str, Any], Counter[str]]:
+    """Count exponent fields (256) and zeros of the held floats, by role."""
+    exponents: dict[str, Any] = {}
+    zeros: Counter[str] = Counter()
+    for record in trace.records:
+        if record.dtype in FLOATS:
+            values = trace.values(record)
+            for at in range(0, values.size, CHUNK_VALUES):  # however large the tensor
+                part = np.asarray(values[at : at + CHUNK_VALUES])
+                counts = np.bincount(split(part)[1], minlength=256)
+                exponents[record.role] = exponents.get(record.role, 0) + counts
+                zeros[record.role] += int((part == 0).sum())
+    return exponents, zeros
 
 
 def _entropy(counts: Any) -> float:

@@ -11,6 +11,7 @@ storage's identity from being used again, but not its memory.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sfpsim.errors import InputError
-from sfpsim.trace.products import Product, forward_products, gradient_product
+from sfpsim.trace.products import UNCOUNTED, Product, forward_products, gradient_product
 from sfpsim.trace.sampling import any_sign, dense, memory_order, sampled_runs, to_numpy
 from sfpsim.trace.schema import Lengths, Op, OpRecord, Pass, Role, TensorRecord, Use
 from sfpsim.trace.writer import DTYPE_CODES
@@ -146,7 +147,9 @@ class Observer:
         self.known(tensor)
         storage = tensor.untyped_storage()._cdata
         where = tensor.storage_offset(), dense(tensor).numel()
-        return storage, tensor._version, tensor.dtype, *where
+        # tensors of inference mode cannot be told apart by version
+        version = 0 if tensor.is_inference() else tensor._version
+        return storage, version, tensor.dtype, *where
 
     def unique(self, name: str) -> str:
         """Return `name`, with a number if it is taken."""
@@ -322,6 +325,12 @@ class Observer:
     def ran(self, function: Any, args: tuple[Any, ...], out: Any) -> None:
         """Note a forward operation: the products in it, and the storages it made."""
         name = function.overloadpacket.__name__
+        if name in UNCOUNTED:
+            warnings.warn(
+                f"{self.layer or 'model'}: what {name} multiplies is not taken apart: its MACs and "
+                "operands are not in the trace",
+                stacklevel=2,
+            )
         found = forward_products(name, args, out)
         for product in found:
             self._product(product)

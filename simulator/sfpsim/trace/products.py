@@ -2,7 +2,8 @@
 
 They are known by their names below autograd, where every way to write a product (a layer,
 ``matmul``, ``einsum``, attention, a function of the user's) has come down to a few.
-Recurrent layers that run as one fused kernel and products with a vector are not among them.
+Recurrent layers that run as one fused kernel and a few rare ones are not taken apart:
+`UNCOUNTED` names them, and the capture warns.
 """
 
 from __future__ import annotations
@@ -11,9 +12,16 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from sfpsim.trace.schema import Op
 
 FUSED_ATTENTION = "_scaled_dot_product_"
+UNCOUNTED = frozenset(
+    {"mkldnn_rnn_layer", "_cudnn_rnn", "miopen_rnn", "_thnn_fused_lstm_cell", "_trilinear",
+     "mv", "addmv", "dot", "addbmm", "_cdist_forward", "_grouped_mm",
+     "_efficient_attention_forward", "_flash_attention_forward"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +34,12 @@ class Product:
 
 
 def forward_products(name: str, args: tuple[Any, ...], out: Any) -> list[Product]:
-    """Return the products that the ATen operation `name` computed; mostly none or one."""
+    """Return the products that the ATen operation `name` computed; mostly none or one.
+
+    Those of sparse matrices are not among them.
+    """
+    if any(getattr(t, "layout", torch.strided) != torch.strided for t in args[:3]):
+        return []
     if name in ("mm", "bmm", "_scaled_mm"):
         return [_matmul(args[0], args[1])]
     if name in ("addmm", "baddbmm", "_addmm_activation"):
@@ -48,6 +61,8 @@ def gradient_product(name: str, args: tuple[Any, ...]) -> list[tuple[Any, Any, b
         and for attention exact; for a matrix product the two readings, of which the one
         whose operand a forward product had is true.
     """
+    if any(getattr(t, "layout", torch.strided) != torch.strided for t in args[:3]):
+        return []
     if name == "convolution_backward":
         mask = args[-1]
         return [((args[1], args[2]), args[0], mask[0], mask[1])]

@@ -54,8 +54,8 @@ def best_scheme(
 
     Examples
     --------
-    >>> best_scheme(100, 50, 50, 10, 5, buffer_values=80).a_times
-    2
+    >>> best_scheme(100, 50, 50, 10, 5, buffer_values=80)
+    Scheme(name='output tiles', a_times=1, b_times=2, resident='')
     """
     a, b, c = (-(-size // groups) for size in (a, b, c))
     if a + b + c <= buffer_values:
