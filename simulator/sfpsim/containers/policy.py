@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sfpsim.containers.base import Container
 from sfpsim.containers.registry import parse_container
@@ -18,7 +18,7 @@ class Policy:
     Attributes
     ----------
     spec
-        The text that `parse_policy` turns into this policy again.
+        The text that `parse_policy` turned into this policy, as it was given.
     containers
         Pairs of role and container, in the order of `ROLES`.
     unknown
@@ -80,6 +80,10 @@ def parse_policy(text: str) -> Policy:
     >>> parse_policy("weight=bf16;activation=sfp:m=4,e=5").spec
     'weight=bf16;activation=sfp:m=4,e=5'
     """
+    return replace(_parsed(text), spec=text.strip())
+
+
+def _parsed(text: str) -> Policy:
     parts = [part.strip() for part in text.split(";")]
     if len(parts) == 1 and not _is_role_part(parts[0]):
         return policy_of(parse_container(parts[0]))

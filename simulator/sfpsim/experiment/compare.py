@@ -275,9 +275,9 @@ class _Replayer:
         write = sum(layer.write_bytes for layer in layers)
         reserved = max((u.reserved_bytes for s in steps for u in s.usage), default=0)
         peak = max((u.stash_bytes + u.other_bytes for s in steps for u in s.usage), default=0)
-        share, bound = self._bound(policy, sizes.ratio)
-        baseline = sum(self.reference.values())
-        moved = sum(self._traffic_by_role(steps).values())
+        traffic = self._traffic_by_role(steps)
+        share, bound = self._bound(policy, traffic)
+        baseline, moved = sum(self.reference.values()), sum(traffic.values())
         compute = sum(layer.limits_ns.compute for layer in layers)
         energies = {level: self._energy(steps, all_costs, level) for level in LEVELS}
         channel_busy = np.sum([step.run.counts.busy_ps for step in steps], axis=0)
@@ -300,7 +300,7 @@ class _Replayer:
             reserved_bytes=reserved,
             fragmentation=1 - peak / reserved if reserved else None,
             channel_imbalance=_imbalance(channel_busy),
-            bandwidth_gbps=(read + write) * c.PS_PER_NS / ends if ends else 0.0,
+            bandwidth_gbps=(read + write) * c.PS_PER_NS / ends if ends else None,
             compressed_share=share,
             bound=bound,
             traffic_ratio=baseline / moved if moved else None,
@@ -319,12 +319,19 @@ class _Replayer:
         role = kept.record.role
         return role in dict(policy.containers) or (role == "unknown" and policy.unknown is not None)
 
-    def _bound(self, policy: Policy, ratio: float | None) -> tuple[float, float | None]:
-        total = sum(self.reference.values())
+    def _bound(
+        self, policy: Policy, traffic: Counter[tuple[str, str]]
+    ) -> tuple[float, float | None]:
+        """Return the compressed share f of baseline traffic and 1 / (1 - f + f / r).
+
+        r is the baseline traffic of the covered roles over their traffic in the container.
+        """
         roles = {*dict(policy.containers), *(["unknown"] if policy.unknown else [])}
-        covered = sum(v for (role, _), v in self.reference.items() if role in roles)
-        share = covered / total if total else 0.0
-        return share, 1 / (1 - share + share / ratio) if ratio else None
+        total = sum(self.reference.values())
+        before = sum(v for (role, _), v in self.reference.items() if role in roles)
+        after = sum(v for (role, _), v in traffic.items() if role in roles)
+        share = before / total if total else 0.0
+        return share, 1 / (1 - share + after / total) if after else None
 
     def _band(self, layers: list[LayerResult]) -> Band:
         bands = [c.band_of(x.time_ns, x.limits_ns, x.macs, self.machine) for x in layers]
@@ -370,6 +377,7 @@ class _Replayer:
             ),
             exponents=_exponents(self.trace),
             containers=results,
+            notes=_notes(self.trace),
         )
 
 
@@ -412,11 +420,11 @@ def _imbalance(busy: Any) -> float | None:
     return float(np.max(busy)) / mean - 1 if mean else None
 
 
-def _main_limiter(layers: list[LayerResult]) -> str:
+def _main_limiter(layers: list[LayerResult]) -> str | None:
     times: Counter[str] = Counter()
     for layer in layers:
-        times[layer.limiter] += round(layer.time_ns)
-    return times.most_common(1)[0][0] if times else "dram"
+        times[layer.limiter] += round(1000 * layer.time_ns)
+    return times.most_common(1)[0][0] if any(times.values()) else None
 
 
 def _roles(kept: list[Kept]) -> list[RoleSizes]:
@@ -469,6 +477,19 @@ def _live(steps: list[StepRun]) -> list[LiveBytes]:
             )
         )
         before = max(before, report.end_ps)
+    return out
+
+
+def _notes(trace: Any) -> list[str]:
+    """Say what a reader would not expect: floats that no container holds, lost steps."""
+    others = Counter(r.dtype for r in trace.records if r.dtype not in FLOATS and "float" in r.dtype)
+    out = [
+        f"{count} tensors of dtype {dtype} travel as they are under every policy: containers "
+        f"hold {', '.join(FLOATS)}"
+        for dtype, count in sorted(others.items())
+    ]
+    if lost := getattr(trace, "incomplete_steps", []):
+        out.append(f"steps {', '.join(map(str, lost))} are not whole and were left out")
     return out
 
 

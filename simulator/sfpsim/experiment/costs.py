@@ -36,15 +36,18 @@ class PassCost:
 
 
 def limits_of(report: Report, compute: int) -> Limits:
-    """Return the time, ns, that each part of a pass alone would need."""
+    """Return the time, ns, that each part of a pass alone would need.
+
+    What it waited for compressors of the pass before it counts as the encoder's.
+    """
     longest = {part: int(busy.max(initial=0)) for part, busy in report.busy.items()}
     return Limits(
         compute=compute / PS_PER_NS,
         dram=longest["dram"] / PS_PER_NS,
         decoder=longest["decoder"] / PS_PER_NS,
-        encoder=longest["encoder"] / PS_PER_NS,
+        encoder=(longest["encoder"] + report.wait_encoder_ps) / PS_PER_NS,
         metadata=longest["metadata"] / PS_PER_NS,
-        dependency=report.wait_ps / PS_PER_NS,
+        dependency=(report.wait_ps - report.wait_encoder_ps) / PS_PER_NS,
     )
 
 
@@ -56,13 +59,13 @@ def limiter_of(limits: Limits) -> str:
 def band_of(time_ns: float, limits: Limits, macs: int, machine: Machine) -> Band:
     """Return the time at mapping utilisations 1.0, 0.7 and 0.5, ns; an estimate.
 
-    What the time exceeds the largest limit by is kept.
+    What the simulated time differs by from the pass's largest limit (waiting, or overlap
+    with the passes around it) is kept; at the simulated utilisation it is the simulated time.
     """
     others = max(getattr(limits, f) for f in limits.__struct_fields__ if f != "compute")
-    rest = max(0.0, time_ns - max(others, limits.compute))
-    times = [
-        max(others, compute_ps(macs, share, machine.compute) / PS_PER_NS) + rest for share in BAND
-    ]
+    rest = time_ns - max(others, limits.compute)
+    computes = [compute_ps(macs, share, machine.compute) / PS_PER_NS for share in BAND]
+    times = [max(compute, max(others, compute) + rest) for compute in computes]
     return Band(u100=times[0], u70=times[1], u50=times[2])
 
 

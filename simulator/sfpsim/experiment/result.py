@@ -165,11 +165,11 @@ class Totals(Struct, frozen=True, kw_only=True):
     reserved_bytes: int
     fragmentation: float | None
     channel_imbalance: float | None
-    bandwidth_gbps: float
+    bandwidth_gbps: float | None
     compressed_share: float
     bound: float | None
     traffic_ratio: float | None
-    limiter: str
+    limiter: str | None
     time_band_ns: Band
     break_even_gbps: float | None
     energy_pj: Energy

@@ -13,11 +13,15 @@ import msgspec
 import yaml
 
 from sfpsim.containers.registry import parse_container
+from sfpsim.containers.sfp import SfpFromTrace
 from sfpsim.errors import InputError
 from sfpsim.formats import FORMATS
 from sfpsim.hardware.dram.device import Device, Struct, decode_yaml, load_device
 
 Detail = Literal["bandwidth", "detailed"]
+MOST_CHANNELS = 1024
+MOST_UNITS = 256
+MOST_OUTSTANDING = 65_536
 DETAILS: tuple[Detail, ...] = ("bandwidth", "detailed")
 
 
@@ -128,7 +132,20 @@ class Machine(Struct, frozen=True, kw_only=True):
                 )
         if not self.compute.formats:
             raise InputError(f"machine {self.name}: compute.formats is empty")
-        parse_container(self.baseline)
+        if isinstance(parse_container(self.baseline), SfpFromTrace):
+            raise InputError(
+                f"machine {self.name}: baseline {self.baseline!r} needs its lengths (m=, e=)"
+            )
+        most = {
+            "memory.channels": (self.memory.channels, MOST_CHANNELS),
+            "codec.compressors": (self.codec.compressors, MOST_UNITS),
+            "codec.decompressors": (self.codec.decompressors, MOST_UNITS),
+            "dma.streams": (self.dma.streams, MOST_UNITS),
+            "dma.outstanding": (self.dma.outstanding, MOST_OUTSTANDING),
+        }
+        for key, (value, limit) in most.items():
+            if value > limit:
+                raise InputError(f"machine {self.name}: {key}={value} is above {limit}")
         _check_clock(self.name, self.codec.clock_mhz)
         _check_clock(self.name, self.compute.clock_mhz)
 
@@ -191,7 +208,7 @@ def _resolved(text: str, where: str, depth: int = 0) -> dict[str, Any]:
     base = data.pop("base", None)
     if base is None:
         return data
-    if base not in _texts() or depth > 4:
+    if not isinstance(base, str) or base not in _texts() or depth > 4:
         raise InputError(f"{where}: base {base!r}: allowed are {', '.join(_texts())}")
     return _merged(_resolved(_texts()[base], base, depth + 1), data)
 

@@ -51,12 +51,17 @@ class Task:
 
 @dataclass(kw_only=True)
 class Report:
-    """What a task did: end (ps), bytes moved and each part's time alone (ps)."""
+    """What a task did: end (ps), bytes moved and each part's time alone (ps).
+
+    `wait_ps` is how long its reads waited for earlier passes' writes, `wait_encoder_ps` that
+    part of it in which the writing pass was held up by its compressors.
+    """
 
     end_ps: int = 0
     read_bytes: int = 0
     write_bytes: int = 0
     wait_ps: int = 0
+    wait_encoder_ps: int = 0
     codec_values: int = 0
     busy: dict[str, I64] = field(default_factory=dict)
 
@@ -216,12 +221,18 @@ class MemoryPath:
                 yield self.buffer.loaded.put((number, tile, tiles, ready))
 
     def _wait_written(self, number: int) -> Generator[simpy.Event, Any, None]:
-        began = self.env.now
+        report = self.reports[number]
         for name, writer in self.writers[number].items():
             event = self.written[name, writer]
-            if not event.processed:
-                yield event
-        self.reports[number].wait_ps += int(self.env.now - began)
+            if event.processed:
+                continue
+            began = self.env.now
+            yield event
+            waited = int(self.env.now - began)
+            report.wait_ps += waited
+            busy = self.reports[writer].busy
+            if busy["encoder"].max(initial=0) > busy["dram"].max(initial=0):
+                report.wait_encoder_ps += waited
 
     def _compute(self, tasks: Sequence[Task]) -> Generator[simpy.Event, Any, None]:
         """The array: one tile after the other, each once it is loaded and has room to leave."""

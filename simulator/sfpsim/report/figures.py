@@ -222,7 +222,7 @@ def time(comparison: Comparison) -> Figure:
 
 
 def _bandwidth(axis: Any, comparison: Comparison) -> None:
-    rates = [c.totals.bandwidth_gbps for c in comparison.containers]
+    rates = [c.totals.bandwidth_gbps or 0.0 for c in comparison.containers]
     peak = comparison.machine.peak_bandwidth_gbps
     axis.barh(range(len(rates)), rates, 0.72, color="#777777")
     _inside(axis, rates, ".1f")

@@ -80,9 +80,9 @@ def table_row(first: Totals, result: ContainerResult) -> tuple[str, ...]:
         significant((t.read_bytes + t.write_bytes) / 1e6),
         significant(t.time_ns / 1e6),
         number(speed_up(first, t), ".2f"),
-        f"{t.bandwidth_gbps:.1f}",
+        number(t.bandwidth_gbps, ".1f"),
         significant(t.energy_pj.total / 1e9),
-        t.limiter,
+        t.limiter or "-",
     )
 
 
