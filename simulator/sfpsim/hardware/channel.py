@@ -235,6 +235,13 @@ class Channels:
             k.close_detailed(end, self.state, self.par, self.dram[0])
         return end
 
+    def moved_ps(self) -> I64:
+        """Return the time that each channel's bursts so far take alone, ps, int64."""
+        state, par = self.state, self.par
+        return np.asarray(
+            state[:, k.C_READS] * par[k.P_READ_PS] + state[:, k.C_WRITES] * par[k.P_WRITE_PS]
+        )
+
     def counts(self) -> ChannelCounts:
         """Return what each channel did so far."""
         state = self.state
