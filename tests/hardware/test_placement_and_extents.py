@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hardware.machines import machine
+from sfpsim.containers.base import Rows
 from sfpsim.containers.registry import parse_container
 from sfpsim.containers.sampled import store
 from sfpsim.hardware import kernels as k
@@ -145,22 +146,21 @@ def test_compute_time_is_in_whole_cycles():
     assert compute_ps(32768, 0.5, compute) == 4000
 
 
+def rows_of(count):
+    """A tensor's rows, in two parts."""
+    payload = np.arange(count, dtype=np.uint16)
+    metadata = (payload % 7).astype(np.uint8)
+    for part in (slice(0, count // 2), slice(count // 2, None)):
+        yield Rows(payload_bits=payload[part], metadata_bits=metadata[part])
+
+
 def test_the_row_store_spills_to_a_file_and_stays_the_same(monkeypatch):
-    from sfpsim.containers.base import Rows
     from sfpsim.hardware import rows as rows_module
 
     def filled(most):
         monkeypatch.setattr(rows_module, "MOST_IN_MEMORY", most)
         rows_store = RowStore()
-        begins = [
-            rows_store.add(
-                Rows(
-                    payload_bits=np.arange(n, dtype=np.uint16),
-                    metadata_bits=np.full(n, n % 7, np.uint8),
-                )
-            )
-            for n in (5, 0, 100, 3)
-        ]
+        begins = [rows_store.add(rows_of(n)) for n in (5, 0, 100, 3)]
         return begins, rows_store, rows_store.arrays()
 
     begins, kept, (payload, metadata) = filled(1 << 20)

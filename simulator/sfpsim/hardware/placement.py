@@ -131,7 +131,7 @@ def place(
         rows=rows,
         row_start=stored.row_start,
         row_base=row_base,
-        row_count=len(stored.rows.payload_bits),
+        row_count=stored.row_count,
         base=base,
         latency_ps=(timing.encode_latency_cycles * period, timing.decode_latency_cycles * period),
         passes=timing.passes,

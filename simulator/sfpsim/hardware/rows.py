@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,14 @@ class RowStore:
         self.parts: list[Rows] = []
         self.files: tuple[Any, Any] | None = None
 
-    def add(self, rows: Rows) -> int:
-        """Append `rows`; return where they begin."""
+    def add(self, parts: Iterable[Rows]) -> int:
+        """Append the rows of a tensor; return where they begin."""
         begin = self.count
-        self.count += len(rows.payload_bits)
-        self.parts.append(rows)
-        if 3 * sum(len(part.payload_bits) for part in self.parts) > MOST_IN_MEMORY:
-            self._spill()
+        for rows in parts:
+            self.count += len(rows.payload_bits)
+            self.parts.append(rows)
+            if 3 * sum(len(part.payload_bits) for part in self.parts) > MOST_IN_MEMORY:
+                self._spill()
         return begin
 
     def _spill(self) -> None:
