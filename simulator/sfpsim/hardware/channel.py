@@ -29,7 +29,7 @@ def parameters(machine: Machine) -> I64:
     """Return the kernels' parameters of one channel of `machine`, int64."""
     par = np.zeros(k.PARAMETER_COLUMNS, np.int64)
     codec, dma, device = machine.codec, machine.dma, machine.device
-    par[k.P_CODEC_PS] = 1_000_000 // codec.clock_mhz
+    par[k.P_CODEC_PS] = codec.period_ps
     par[k.P_FIFO] = max(2, codec.fifo_bytes // device.burst_bytes)
     par[k.P_MFIFO] = max(2, codec.metadata_fifo_bytes // device.burst_bytes)
     par[k.P_WINDOW] = dma.outstanding

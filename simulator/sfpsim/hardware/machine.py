@@ -78,6 +78,11 @@ class Codec(Struct, frozen=True, kw_only=True):
     metadata_fifo_bytes: int
     source: str
 
+    @property
+    def period_ps(self) -> int:
+        """One clock cycle, ps."""
+        return 1_000_000 // self.clock_mhz
+
 
 class Dma(Struct, frozen=True, kw_only=True):
     """Plain streams of each channel, and the bursts each may have outstanding."""
