@@ -52,7 +52,8 @@ class RowStore:
             payload, metadata = self.files
             payload.flush()
             metadata.flush()
-            return np.memmap(payload, np.uint16, "r"), np.memmap(metadata, np.uint8, "r")
+            # Writable, as the arrays below are: a read-only type would be compiled for anew.
+            return np.memmap(payload, np.uint16, "r+"), np.memmap(metadata, np.uint8, "r+")
         if not self.parts:
             return np.zeros(0, np.uint16), np.zeros(0, np.uint8)
         return (
