@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sfpsim.errors import InputError
+from sfpsim.precision import kernels
 
 MANTISSA_BITS = {torch.float32: 23, torch.bfloat16: 7, torch.float16: 10}
 FULL_EXPONENT_BITS = 8
 SINGLE_MANTISSA_BITS = 23
+INFINITE_WORD = 0x7F80_0000
 
 
 class Range(NamedTuple):
@@ -60,29 +64,31 @@ def smallest(mantissa_bits: int, exponents: Range) -> float:
     return (1.0 + 2.0**-mantissa_bits) * 2.0**exponents.least
 
 
-def cut(x: torch.Tensor, mantissa_bits: int) -> torch.Tensor:
-    """Keep the top mantissa bits of `x`, float32; the rest are cut off."""
-    gone = SINGLE_MANTISSA_BITS - mantissa_bits
-    if gone <= 0:
-        return x
-    mask = -1 << gone
-    return (x.contiguous().view(torch.int32) & mask).view(torch.float32)
+def words_of_lengths(mantissa_bits: int, exponents: Range | None) -> kernels.Words:
+    """Return a pair of lengths as the kernels take it."""
+    keep = (0xFFFF_FFFF << (SINGLE_MANTISSA_BITS - mantissa_bits)) & 0xFFFF_FFFF
+    if exponents is None:
+        return kernels.Words(INFINITE_WORD, 0, 0, keep)
+    least = smallest(mantissa_bits, exponents)
+    vmax, vmin, half = (
+        int(np.float32(value).view(np.uint32))
+        for value in (largest(mantissa_bits, exponents), least, least / 2)
+    )
+    return kernels.Words(vmax, vmin, half, keep)
 
 
-def limit(x: torch.Tensor, mantissa_bits: int, exponents: Range) -> torch.Tensor:
-    """Bring the magnitudes of `x`, float32, into the range.
-
-    Above Vmax saturates, from Vmin / 2 to Vmin becomes Vmin, below becomes zero.
-    """
-    most, least = largest(mantissa_bits, exponents), smallest(mantissa_bits, exponents)
-    magnitude = x.abs()
-    inside = magnitude.clamp(least, most)
-    inside = torch.where(magnitude < least / 2, torch.zeros((), dtype=x.dtype), inside)
-    return torch.copysign(inside, x)
+def flat_words(x: torch.Tensor) -> NDArray[np.uint32]:
+    """Return the values of `x` as float32 words, flat; a copy only where one is needed."""
+    single = x.detach().to("cpu", torch.float32).contiguous()
+    words: NDArray[np.uint32] = single.numpy().reshape(-1).view(np.uint32)
+    return words
 
 
 def quantized(x: torch.Tensor, mantissa_bits: int, exponents: Range | None) -> torch.Tensor:
-    """Limit `x`, then cut it; same dtype and shape.
+    """Limit `x`, then cut it; same dtype, shape and device.
+
+    Above Vmax saturates, from Vmin / 2 to Vmin becomes Vmin, below becomes zero; then the
+    top mantissa bits are kept and the rest cut off.
 
     Raises
     ------
@@ -92,11 +98,8 @@ def quantized(x: torch.Tensor, mantissa_bits: int, exponents: Range | None) -> t
     most = mantissa_bits_of(x.dtype)
     if mantissa_bits < 0:
         raise InputError(f"mantissa_bits={mantissa_bits}: must be 0 or more")
-    kept = min(mantissa_bits, most)
-    single = x.detach().to(torch.float32)
-    if exponents is not None:
-        single = limit(single, kept, exponents)
-    out = cut(single, kept)
-    if kept < SINGLE_MANTISSA_BITS:  # a NaN must not become an Inf
-        out = torch.where(torch.isnan(single), single, out)
-    return out.to(x.dtype)
+    words = flat_words(x)
+    out = np.empty_like(words)
+    kernels.quantize(words, words_of_lengths(min(mantissa_bits, most), exponents), out)
+    found = torch.from_numpy(out.view(np.float32)).reshape(x.shape)
+    return found.to(x.device, x.dtype)

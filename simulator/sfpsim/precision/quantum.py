@@ -11,17 +11,22 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from sfpsim.errors import InputError
+from sfpsim.precision import kernels
 from sfpsim.precision.arithmetic import (
     FULL_EXPONENT_BITS,
+    Range,
     exponent_range,
+    flat_words,
     largest,
     mantissa_bits_of,
     quantized,
     smallest,
+    words_of_lengths,
 )
 from sfpsim.precision.attach import Method
 from sfpsim.trace.schema import Lengths
@@ -55,25 +60,30 @@ class Quantize(torch.autograd.Function):
         """Return the gradients of V, n_m and n_e."""
         (g,), x = grads, ctx.x
         n_m, n_e, m, e = ctx.lengths
-        limits = exponent_range(e)
-        kept = min(m, mantissa_bits_of(x.dtype))
-        inside = g if limits is None else g * (x.abs() < largest(kept, limits))
+        most = mantissa_bits_of(x.dtype)
+        m, limits = min(m, most), exponent_range(e)
+        words, slopes = flat_words(x), flat_words(g).view(np.float32)
         g_m = g_e = None
         if ctx.needs_input_grad[1]:
             low = math.floor(n_m)
-            g_m = _dot(g, quantized(x, low + 1, limits), quantized(x, low, limits))
-        if ctx.needs_input_grad[2]:
-            if ctx.gradient == "exact":
-                low = math.floor(n_e)
-                upper = quantized(x, m, exponent_range(low + 1))
-                g_e = _dot(g, upper, quantized(x, m, exponent_range(low)))
-            else:
-                g_e = analytic_exponent_gradient(g, x, kept, n_e, e)
-        return inside, g_m, g_e, None, None, None
+            ends = [words_of_lengths(min(n, most), limits) for n in (low, low + 1)]
+            g_m = torch.tensor(kernels.difference(words, slopes, *ends), dtype=torch.float32)
+        if ctx.needs_input_grad[2] and ctx.gradient == "exact":
+            low = math.floor(n_e)
+            ends = [words_of_lengths(m, exponent_range(n)) for n in (low, low + 1)]
+            g_e = torch.tensor(kernels.difference(words, slopes, *ends), dtype=torch.float32)
+        elif ctx.needs_input_grad[2]:
+            g_e = analytic_exponent_gradient(g, x, m, n_e, e)
+        return _inside(g, words, slopes, m, limits), g_m, g_e, None, None, None
 
 
-def _dot(g: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return (g.float() * (a.float() - b.float())).sum()
+def _inside(g: torch.Tensor, words: Any, slopes: Any, m: int, limits: Range | None) -> torch.Tensor:
+    """Return the gradient of V: that of the output where abs(V) < Vmax, else 0."""
+    if limits is None:
+        return g
+    out = np.empty_like(slopes)
+    kernels.pass_inside(words, slopes, words_of_lengths(m, limits).vmax, out)
+    return torch.from_numpy(out).reshape(g.shape).to(g.device, g.dtype)
 
 
 def range_gradients(
