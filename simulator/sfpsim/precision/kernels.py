@@ -11,8 +11,7 @@ import numpy as np
 from numba import njit
 
 REGROUP = {"reassoc", "nsz", "contract"}
-SIGN = np.uint32(0x8000_0000)
-INFINITE = np.uint32(0x7F80_0000)
+PART = 2048  # values that stay in the nearest cache
 
 
 class Words(NamedTuple):
@@ -42,24 +41,37 @@ def quantize(words: Any, pair: Words, out: Any) -> None:
         out[i] = _one(np.uint32(words[i]), vmax, vmin, half, keep)
 
 
+@njit(cache=True, nogil=True)
+def _quantize_part(words: Any, pair: Words, out: Any) -> None:
+    vmax, vmin = np.uint32(pair.vmax), np.uint32(pair.vmin)
+    half, keep = np.uint32(pair.half), np.uint32(pair.keep)
+    for i in range(words.size):
+        magnitude = np.uint32(words[i] & np.uint32(0x7FFF_FFFF))
+        inside = np.uint32(max(np.uint32(min(magnitude, vmax)), vmin))
+        inside = inside if magnitude >= half else np.uint32(0)
+        out[i] = np.uint32((words[i] & np.uint32(0x8000_0000)) | (inside & keep))
+
+
 @njit(cache=True, nogil=True, fastmath=REGROUP)
-def difference(words: Any, g: Any, lower: Words, upper: Words) -> float:
-    """Return the sum of g * (upper - lower) over the quantized values."""
-    a, b = np.uint32(lower.vmax), np.uint32(upper.vmax)
-    c, d = np.uint32(lower.vmin), np.uint32(upper.vmin)
-    e, f = np.uint32(lower.half), np.uint32(upper.half)
-    low_keep, high_keep = np.uint32(lower.keep), np.uint32(upper.keep)
+def _dot(g: Any, high: Any, low: Any) -> Any:
     total = np.float32(0.0)
-    out = 0.0
-    for begin in range(0, words.size, 4096):
-        total = np.float32(0.0)
-        for i in range(begin, min(begin + 4096, words.size)):
-            word = np.uint32(words[i])
-            low = _one(word, a, c, e, low_keep).view(np.float32)
-            high = _one(word, b, d, f, high_keep).view(np.float32)
-            total += g[i] * (high - low)
-        out += np.float64(total)
-    return out
+    for i in range(g.size):
+        total += g[i] * (high[i] - low[i])
+    return total
+
+
+@njit(cache=True, nogil=True)
+def difference(words: Any, g: Any, lower: Words, upper: Words) -> float:
+    """Return the sum of g * (upper - lower) over the quantized values; no NaN among them."""
+    low, high = np.empty(PART, np.uint32), np.empty(PART, np.uint32)
+    low_values, high_values = low.view(np.float32), high.view(np.float32)
+    total = 0.0
+    for begin in range(0, words.size, PART):
+        part = words[begin : begin + PART]
+        _quantize_part(part, lower, low)
+        _quantize_part(part, upper, high)
+        total += np.float64(_dot(g[begin : begin + PART], high_values, low_values))
+    return total
 
 
 @njit(cache=True, nogil=True)
