@@ -25,7 +25,7 @@ PLAIN_CONTAINERS = ("fp32", "bf16", "fp16", "gecko-bias", "gecko-delta")
 DEMO_CONTAINERS = (*PLAIN_CONTAINERS, "sfp:m=4,e=5", "sfp:m=4,exponent=gecko-bias", "sfp:m=1,e=4")
 DEMO_MACHINE, STUDY_MACHINE = "sfp-2024", "sfp-2024-one-unit"
 STUDY_CONTAINERS = ("fp32", DEMO_CONTAINERS[-1], f"all={DEMO_CONTAINERS[-1]}")
-LISTS = ("containers", "machines", "devices")
+LISTS = ("containers", "machines", "devices", "networks")
 PARTS = ("numpy", "numba", "simpy", "matplotlib", "safetensors", "msgspec", "torch", "distributed",
          "zstandard", "lz4", "numcodecs")  # fmt: skip
 
@@ -228,6 +228,51 @@ def compare(
 
 
 @app.command()
+def network(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="See list networks.")],
+    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Samples a step.")] = 1,
+    containers: Annotated[
+        list[str] | None,
+        typer.Option("--containers", "--container", "-c", metavar="C,C,...",
+                     help="As for compare."),
+    ] = None,
+    machine: MachineName = DEMO_MACHINE,
+    mode: Annotated[str, typer.Option("--mode", metavar="MODE", help="training.")] = "training",
+    profile: Annotated[
+        Path | None,
+        typer.Option("--profile", metavar="TRACE",
+                     help="The captured training whose values stand for the network's; the "
+                     "package's sample by default."),
+    ] = None,
+    detail: DetailName = None,
+    out: Out = None,
+    target: Json = None,
+) -> None:  # fmt: skip
+    """Simulate a published network's training step."""
+    from sfpsim.experiment.network import simulate_network
+    from sfpsim.report.table import comparison_table, limiter_table
+    from sfpsim.trace.reader import open_trace
+
+    if mode != "training":
+        raise InputError(f"mode {mode!r}: allowed is training")
+    check_target(target)
+    policies = split_policies(containers or list(PLAIN_CONTAINERS))
+    values = _sample() if profile is None else open_trace(profile)
+    with progress("replaying") as bar:
+        result, comparison = simulate_network(
+            name, policies, batch=batch, profile=values, machine=machine,
+            detail=detail, progress=bar,  # type: ignore[arg-type]
+        )  # fmt: skip
+    write_json(target, result)
+    if out is not None:
+        from sfpsim.report.write import write_report
+
+        write_report(comparison, out)
+    say(comparison_table(comparison), quiet=is_stdout(target))
+    say(limiter_table(comparison), quiet=is_stdout(target))
+
+
+@app.command()
 def explain(
     a: Annotated[Path, typer.Argument(metavar="A.json", help="A result of replay or compare.")],
     b: Annotated[Path, typer.Argument(metavar="B.json", help="Another one.")],
@@ -424,6 +469,10 @@ def _listing(what: str) -> list[tuple[str, str, str]]:
         from sfpsim.hardware.dram.device import devices
 
         return devices()
+    if what == "networks":
+        from sfpsim.workload.networks import networks
+
+        return networks()
     raise InputError(f"cannot list {what!r}: allowed are {', '.join(LISTS)}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict
 
 from sfpsim.experiment.explain import Explanation
+from sfpsim.experiment.network import NetworkResult
 from sfpsim.experiment.result import Comparison
 
 SCHEMA = 1
@@ -151,4 +152,5 @@ RESULTS: dict[str, Any] = {
     "list": Listing,
     "bench": Benchmarks,
     "doctor": Report,
+    "network": NetworkResult,
 }
