@@ -26,6 +26,7 @@ from sfpsim.trace.schema import Manifest, OpRecord, Role, TensorRecord, Use
 from sfpsim.workload.networks import Layer, Network, load_network
 
 GROUP_VALUES = 64
+TELLING_VALUES = 1024  # two pieces of 512, from which a standard error can come
 MOST_BATCH = 1 << 20
 ROLES: dict[Use, Role] = {
     "stash": "activation",
@@ -99,7 +100,10 @@ class NetworkTrace:
         self._build()
 
     def _models(self, use: Use) -> list[TensorRecord]:
-        """The profile's tensors of one use, by depth; the largest of equal depth counts."""
+        """The profile's tensors of one use, by depth.
+
+        Those too short to tell how much their values vary count only where there is no other.
+        """
         floats = [fmt.dtype.name for fmt in FORMATS.values()]
         found = [
             r for r in self.profile.records
@@ -110,6 +114,7 @@ class NetworkTrace:
             raise InputError(
                 f"profile {self.profile.label}: no tensor of use {use}: capture a training step"
             )
+        found = [r for r in found if r.sampled_values >= TELLING_VALUES] or found
         order = sorted(found, key=lambda r: (r.step, r.order))
         return order[::-1] if use == "output_gradient" else order
 
