@@ -273,6 +273,42 @@ def network(
 
 
 @app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The grid; see docs/sweep.md.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder of the points; it resumes.")
+    ] = Path("sweep-out"),
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", help="Local processes; all cores by default.")
+    ] = 0,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster.")
+    ] = None,
+    target: Json = None,
+) -> None:
+    """Replay a grid of points, resumable."""
+    from sfpsim.experiment.sweep import load_sweep, run_sweep
+    from sfpsim.report.sweep import sweep_table, write_sweep
+
+    check_target(target)
+    points = load_sweep(file)
+    if workers < 0:
+        raise InputError(f"--workers {workers}: must be 0 (all cores) or more")
+    with progress("sweeping") as bar:
+        results = run_sweep(
+            points, out, workers=workers or os.cpu_count() or 1, scheduler=scheduler, progress=bar
+        )
+    found = write_sweep(results, out)
+    write_json(target, found)
+    say(sweep_table(results), quiet=is_stdout(target))
+    failed = [r for r in results if r.error is not None]
+    for r in failed:
+        sys.stderr.write(f"sfpsim: point {r.point.hash} failed: {r.error}\n")
+    say(f"{len(results) - len(failed)} points in {out}, {len(failed)} failed",
+        quiet=is_stdout(target))  # fmt: skip
+
+
+@app.command()
 def explain(
     a: Annotated[Path, typer.Argument(metavar="A.json", help="A result of replay or compare.")],
     b: Annotated[Path, typer.Argument(metavar="B.json", help="Another one.")],

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict
 from sfpsim.experiment.explain import Explanation
 from sfpsim.experiment.network import NetworkResult
 from sfpsim.experiment.result import Comparison
+from sfpsim.experiment.sweep import SweepResult
 
 SCHEMA = 1
 
@@ -153,4 +154,5 @@ RESULTS: dict[str, Any] = {
     "bench": Benchmarks,
     "doctor": Report,
     "network": NetworkResult,
+    "sweep": SweepResult,
 }

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
@@ -378,13 +379,20 @@ FIGURES: tuple[Callable[[Comparison], Figure], ...] = (
 )  # fmt: skip
 
 
-def draw(comparison: Comparison) -> list[Figure]:
-    """Draw every figure of `comparison` in the package's style."""
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Draw in the package's style, whatever the user's settings are."""
     import matplotlib as mpl
 
     with resources.as_file(resources.files("sfpsim.report") / "paper.mplstyle") as style:
         parameters = mpl.rc_params_from_file(str(style), use_default_template=True)
     with mpl.rc_context(parameters):
+        yield
+
+
+def draw(comparison: Comparison) -> list[Figure]:
+    """Draw every figure of `comparison` in the package's style."""
+    with paper_style():
         figures = [make(comparison) for make in FIGURES]
         for drawn in figures:
             drawn.figure.draw_without_rendering()
