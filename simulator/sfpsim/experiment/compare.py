@@ -377,8 +377,18 @@ class _Replayer:
             ),
             exponents=_exponents(self.trace),
             containers=results,
-            notes=_notes(self.trace),
+            notes=[*_notes(self.trace), *self._capacity_notes(results)],
         )
+
+    def _capacity_notes(self, results: list[ContainerResult]) -> list[str]:
+        """Say where the memory is too small for what it should hold."""
+        holds = self.machine.memory.channels * self.machine.device.capacity_bytes
+        return [
+            f"{r.container}: {r.totals.reserved_bytes / 1e9:.1f} GB are reserved at the peak, "
+            f"{self.machine.name} holds {holds / 1e9:.1f} GB: addresses wrap around"
+            for r in results
+            if r.totals.reserved_bytes > holds
+        ]
 
 
 def _hash(machine: Machine, results: list[ContainerResult], level: str) -> str:
