@@ -273,6 +273,12 @@ class NaiveChannels:
                 done.append(event)
         return simpy.AllOf(self.env, done)
 
+    def moved_ps(self):
+        return np.array([
+            c.reads * self.par[k.P_READ_PS] + c.writes * self.par[k.P_WRITE_PS]
+            for c in self.channels
+        ])  # fmt: skip
+
     def finish(self):
         return int(self.env.now)
 

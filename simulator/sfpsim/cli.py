@@ -24,7 +24,7 @@ UsageError: Any = typer.BadParameter.__mro__[2]  # ClickException; typer does no
 PLAIN_CONTAINERS = ("fp32", "bf16", "fp16", "gecko-bias", "gecko-delta")
 DEMO_CONTAINERS = (*PLAIN_CONTAINERS, "sfp:m=4,e=5", "sfp:m=4,exponent=gecko-bias", "sfp:m=1,e=4")
 DEMO_MACHINE, STUDY_MACHINE = "sfp-2024", "sfp-2024-one-unit"
-STUDY_CONTAINERS = ("fp32", DEMO_CONTAINERS[-1])
+STUDY_CONTAINERS = ("fp32", DEMO_CONTAINERS[-1], f"all={DEMO_CONTAINERS[-1]}")
 LISTS = ("containers", "machines", "devices")
 PARTS = ("numpy", "numba", "simpy", "matplotlib", "safetensors", "msgspec", "torch", "distributed",
          "zstandard", "lz4", "numcodecs")  # fmt: skip

@@ -48,7 +48,13 @@ def test_the_command_page_names_every_command():
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_help_explains_every_target():
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     explained = {line.split()[0] for line in done.stdout.splitlines() if len(line.split()) > 1}
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)
     assert explained == set(phony.group(1).split())

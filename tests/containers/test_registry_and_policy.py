@@ -132,7 +132,8 @@ def test_a_bare_container_holds_weights_activations_and_unknown():
 def test_policies_by_role():
     text = "weight=bf16;activation=sfp:m=4,exponent=gecko-bias"
     policy = parse_policy(text)
-    assert policy.spec == "weight=bf16;activation=sfp:m=4,e=8,exponent=gecko-bias"
+    assert policy.spec == text
+    assert policy.by_role(FP32_C)["activation"] == "sfp:m=4,e=8,exponent=gecko-bias"
     assert parse_policy(policy.spec) == policy
     assert policy.container_for("gradient", FP32_C) is FP32_C
     everything = parse_policy("all=gecko-delta")

@@ -3,7 +3,7 @@ import pytest
 
 from sfpsim.containers.quality import Quality, quality
 from sfpsim.containers.registry import parse_container
-from sfpsim.containers.sampled import cyclic_sums, store
+from sfpsim.containers.sampled import cyclic_sums, held_rows, store
 from sfpsim.errors import InputError
 
 SPECS = ["fp32", "bf16", "gecko-bias", "gecko-delta", "sfp:m=4,e=5", "sfp:m=3,exponent=gecko-delta"]
@@ -39,10 +39,12 @@ def test_sampled_tensors_are_their_rows_repeated(spec, full_values):
     same = slice(None) if full_values % 8 == 0 else slice(None, -1)
     np.testing.assert_array_equal(stored.blocks.payload_bytes[same], whole.payload_bytes[same])
     np.testing.assert_array_equal(stored.blocks.padding_bits[same], whole.padding_bits[same])
+    rows = list(held_rows(container, runs, full_values=full_values, signed=True))
+    assert sum(len(part.payload_bits) for part in rows) == stored.row_count
     if spec in ("fp32", "bf16"):
-        assert not len(stored.rows.payload_bits)
+        assert not rows
     else:
-        sums = cyclic_sums(stored.rows.payload_bits, stored.row_start, counts)
+        sums = cyclic_sums(rows[0].payload_bits, stored.row_start, counts)
         fields = whole.sign_bits + whole.exponent_bits + whole.mantissa_bits
         assert sums[~whole.raw].tolist() == fields[~whole.raw].tolist()
 

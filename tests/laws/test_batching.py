@@ -8,7 +8,7 @@ import pytest
 from hardware.machines import machine
 from naive_memory import NaiveChannels
 from sfpsim.containers.registry import parse_container
-from sfpsim.containers.sampled import store
+from sfpsim.containers.sampled import held_rows, store
 from sfpsim.hardware import path as path_module
 from sfpsim.hardware.channel import parameters
 from sfpsim.hardware.path import MemoryPath, Move, Task
@@ -61,8 +61,11 @@ def tasks_of(small, spec):
         sizes = -(-extent_bytes(stored, first, small.memory.channels) // 4096) * 4096
         ends = np.cumsum(sizes, axis=0)
         tensors.append(
-            place(str(values), stored, container, small, first_channel=first,
-                  row_base=rows.add(stored.rows), base=top + ends - sizes)
+            place(
+                str(values), stored, container, small, first_channel=first,
+                row_base=rows.add(held_rows(container, [x], full_values=values, signed=None)),
+                base=top + ends - sizes,
+            )
         )  # fmt: skip
         top, first = top + ends[-1], first + len(stored.blocks.values)
     a, b, c = tensors

@@ -126,14 +126,6 @@ def joined_blocks(parts: Sequence[BlockSizes]) -> BlockSizes:
     return replace(parts[0], nan_lost=sum(part.nan_lost for part in parts), **arrays)
 
 
-def joined_rows(parts: Sequence[Rows]) -> Rows:
-    """Return the rows of a tensor from those of its consecutive parts, one or more."""
-    return Rows(
-        payload_bits=np.concatenate([part.payload_bits for part in parts]),
-        metadata_bits=np.concatenate([part.metadata_bits for part in parts]),
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class CodecTiming:
     """What hardware/ runs: one row of `values_per_cycle` a cycle and unit after `latency`.

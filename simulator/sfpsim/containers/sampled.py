@@ -7,6 +7,7 @@ and the index then come from its true number of values.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +22,6 @@ from sfpsim.containers.base import (
     Rows,
     Sizes,
     joined_blocks,
-    joined_rows,
 )
 from sfpsim.containers.lanes import BLOCK_ROWS, LaneContainer, block_values
 from sfpsim.containers.raw import AS_IS, AsIs, Plain
@@ -31,7 +31,7 @@ from sfpsim.formats import FORMATS, any_sign, format_of
 GROUP_VALUES = 64
 PIECE_ROWS = 64
 PART_VALUES = 256 * BLOCK_VALUES
-NO_ROWS = Rows(payload_bits=np.zeros(0, np.uint16), metadata_bits=np.zeros(0, np.uint8))
+FLOAT_DTYPES = tuple(fmt.dtype for fmt in FORMATS.values())
 Int64s = NDArray[np.int64]
 
 
@@ -47,18 +47,17 @@ class Stored:
         Standard error of ``sizes.total_bits``, bits; 0.0 for a whole tensor.
     blocks
         Every block of the full tensor.
-    rows
-        Widths of the held rows, in memory order, run after run; none where the container
-        bypasses the codec.
+    row_count
+        How many rows `held_rows` gives.
     row_start
-        int64, one entry a block: the index in `rows` of the block's first row; a block's
-        further rows follow, from the end of `rows` on at its beginning again.
+        int64, one entry a block: the index among the held rows of the block's first one; its
+        further rows follow, from their end on at their beginning again.
     """
 
     sizes: Sizes
     total_bits_se: float
     blocks: BlockSizes
-    rows: Rows
+    row_count: int
     row_start: Int64s
 
 
@@ -93,22 +92,51 @@ def store(
     error look smaller than it is. Source: W. G. Cochran, Sampling Techniques, section 6.4.
     """
     held = _held(runs, full_values)
-    if held.dtype not in [fmt.dtype for fmt in FORMATS.values()]:
+    if held.dtype not in FLOAT_DTYPES:
         container = AS_IS
     if held.size == full_values:
         return _whole(container, held, signed)
-    usable = held[: held.size // GROUP_VALUES * GROUP_VALUES] if held.size >= 64 else held
-    rows = _rows(container, usable, signed)
+    usable = _usable(held)
+    rows = container.rows(usable, signed=signed)
     blocks = _extrapolate(container, usable, rows, full_values, signed)
     raw_bits = full_values * held.dtype.itemsize * 8
     row_start = np.arange(len(blocks.values), dtype=np.int64) * BLOCK_ROWS
+    count = 0 if container.timing.bypass else len(rows.payload_bits)
     return Stored(
         sizes=blocks.total(raw_bits),
-        total_bits_se=_standard_error(rows, runs, blocks, full_values),
+        total_bits_se=0.0 if container.timing.bypass else _error(rows, runs, blocks, full_values),
         blocks=blocks,
-        rows=rows,
-        row_start=row_start % max(len(rows.payload_bits), 1),
+        row_count=count,
+        row_start=row_start % max(count, 1),
     )
+
+
+def held_rows(
+    container: Container, runs: list[Array], *, full_values: int, signed: bool | None
+) -> Iterator[Rows]:
+    """Yield the widths of the held rows of what `store` measures, in memory order, in parts.
+
+    Parameters and errors as `store`. Nothing where the container bypasses the codec.
+    """
+    held = _held(runs, full_values)
+    if container.timing.bypass or held.dtype not in FLOAT_DTYPES:
+        return
+    if held.size < full_values:
+        yield container.rows(_usable(held), signed=signed)
+        return
+    signed = any_sign(held) if signed is None else signed
+    for part in _parts(container, held):
+        yield container.rows(part, signed=signed)
+
+
+def _usable(held: Array) -> Array:
+    """Whole groups of what is held."""
+    return held[: held.size // GROUP_VALUES * GROUP_VALUES] if held.size >= GROUP_VALUES else held
+
+
+def _parts(container: Container, x: Array) -> list[Array]:
+    step = PART_VALUES if container.blockwise else max(x.size, 1)
+    return [x[at : at + step] for at in range(0, max(x.size, 1), step)]
 
 
 def _held(runs: list[Array], full_values: int) -> Array:
@@ -124,22 +152,17 @@ def _held(runs: list[Array], full_values: int) -> Array:
 
 
 def _whole(container: Container, x: Array, signed: bool | None) -> Stored:
-    if signed is None and x.dtype in [fmt.dtype for fmt in FORMATS.values()]:
+    if signed is None and x.dtype in FLOAT_DTYPES:
         signed = any_sign(x)
-    step = PART_VALUES if container.blockwise else max(x.size, 1)
-    parts = [x[at : at + step] for at in range(0, max(x.size, 1), step)]
+    parts = _parts(container, x)
     blocks = joined_blocks([container.measure_blocks(part, signed=signed) for part in parts])
     return Stored(
         sizes=blocks.total(x.nbytes * 8),
         total_bits_se=0.0,
         blocks=blocks,
-        rows=joined_rows([_rows(container, part, signed) for part in parts]),
+        row_count=0 if container.timing.bypass else -(-x.size // ROW_VALUES),
         row_start=np.arange(len(blocks.values), dtype=np.int64) * BLOCK_ROWS,
     )
-
-
-def _rows(container: Container, x: Array, signed: bool | None) -> Rows:
-    return NO_ROWS if container.timing.bypass else container.rows(x, signed=signed)
 
 
 def _extrapolate(
@@ -204,7 +227,7 @@ def _scaled(held: BlockSizes, sources: Int64s, values: Int64s) -> BlockSizes:
     )
 
 
-def _standard_error(rows: Rows, runs: list[Array], blocks: BlockSizes, full_values: int) -> float:
+def _error(rows: Rows, runs: list[Array], blocks: BlockSizes, full_values: int) -> float:
     if blocks.raw.all() or not len(rows.payload_bits):
         return 0.0
     bits = rows.payload_bits.astype(np.int64) + rows.metadata_bits

@@ -80,9 +80,10 @@ class StepSimulation:
             self.kept[name] = kept
             padded = -(-extent_bytes(stored, first, channels) // PAGE_BYTES) * PAGE_BYTES
             ends = np.cumsum(padded, axis=0)
+            row_base = rows.add(self.tensors.rows(record, kept.container))
             placed[name] = place(
                 name, stored, kept.container, self.machine, first_channel=first,
-                row_base=rows.add(stored.rows), base=top + ends - padded,
+                row_base=row_base, base=top + ends - padded,
             )  # fmt: skip
             top = top + ends[-1]
             first = (first + len(stored.blocks.values)) % channels

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sfpsim.containers.base import Container, Sizes
+from sfpsim.containers.base import Container, Rows, Sizes
 from sfpsim.containers.policy import Policy
 from sfpsim.containers.quality import Quality, stored_quality
 from sfpsim.containers.raw import AS_IS, Plain
-from sfpsim.containers.sampled import Stored, store
+from sfpsim.containers.sampled import Stored, held_rows, store
 from sfpsim.containers.sfp import SfpFromTrace
 from sfpsim.formats import FORMATS, FloatFormat, format_of
 from sfpsim.hardware.machine import Machine
@@ -45,10 +46,20 @@ class Tensors:
         self.machine = machine
         self.baseline = baseline
 
+    def runs(self, record: TensorRecord) -> list[Any]:
+        """Return what the trace holds of `record`, mapped, run after run."""
+        return [np.asarray(run) for run in self.trace.runs(record)]
+
+    def rows(self, record: TensorRecord, container: Container) -> Iterator[Rows]:
+        """Yield the row widths of `record` in `container`, in parts."""
+        return held_rows(
+            container, self.runs(record), full_values=record.values, signed=record.any_sign
+        )
+
     def keep(self, record: TensorRecord, policy: Policy) -> tuple[Kept, Stored]:
         """Return `record` as `policy` stores it, and how that lies in memory."""
         container = self.container_of(record, policy)
-        runs = [np.asarray(run) for run in self.trace.runs(record)]
+        runs = self.runs(record)
         stored = store(container, runs, full_values=record.values, signed=record.any_sign)
         is_float = record.dtype in FLOATS
         lossless = not is_float or container.lossless_for(format_of(runs[0].dtype))

@@ -29,7 +29,7 @@ def parameters(machine: Machine) -> I64:
     """Return the kernels' parameters of one channel of `machine`, int64."""
     par = np.zeros(k.PARAMETER_COLUMNS, np.int64)
     codec, dma, device = machine.codec, machine.dma, machine.device
-    par[k.P_CODEC_PS] = 1_000_000 // codec.clock_mhz
+    par[k.P_CODEC_PS] = codec.period_ps
     par[k.P_FIFO] = max(2, codec.fifo_bytes // device.burst_bytes)
     par[k.P_MFIFO] = max(2, codec.metadata_fifo_bytes // device.burst_bytes)
     par[k.P_WINDOW] = dma.outstanding
@@ -234,6 +234,13 @@ class Channels:
         if self.detail == "detailed":
             k.close_detailed(end, self.state, self.par, self.dram[0])
         return end
+
+    def moved_ps(self) -> I64:
+        """Return the time that each channel's bursts so far take alone, ps, int64."""
+        state, par = self.state, self.par
+        return np.asarray(
+            state[:, k.C_READS] * par[k.P_READ_PS] + state[:, k.C_WRITES] * par[k.P_WRITE_PS]
+        )
 
     def counts(self) -> ChannelCounts:
         """Return what each channel did so far."""

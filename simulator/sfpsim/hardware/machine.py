@@ -49,7 +49,7 @@ class Buffer(Struct, frozen=True, kw_only=True):
     """The on-chip memory: `bytes` in all, arrays of `bank_bytes`, at `node_nm`.
 
     Half holds the operand that stays; tiles of `tile_bytes` stream through the other half,
-    two of them loading or draining while one is worked on.
+    as many loading as draining.
     """
 
     bytes: int
@@ -57,6 +57,11 @@ class Buffer(Struct, frozen=True, kw_only=True):
     tile_bytes: int
     node_nm: int
     source: str
+
+    @property
+    def tiles(self) -> int:
+        """Tiles that may load, and as many that may drain: two at least."""
+        return max(2, self.bytes // 4 // self.tile_bytes)
 
 
 class Codec(Struct, frozen=True, kw_only=True):
@@ -72,6 +77,11 @@ class Codec(Struct, frozen=True, kw_only=True):
     fifo_bytes: int
     metadata_fifo_bytes: int
     source: str
+
+    @property
+    def period_ps(self) -> int:
+        """One clock cycle, ps."""
+        return 1_000_000 // self.clock_mhz
 
 
 class Dma(Struct, frozen=True, kw_only=True):

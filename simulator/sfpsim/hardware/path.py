@@ -21,7 +21,6 @@ from sfpsim.hardware.machine import Detail, Machine
 from sfpsim.hardware.placement import IndexCache, Placed, read_jobs, write_jobs
 
 I64 = NDArray[np.int64]
-TILES_AT_ONCE = 2
 MAX_TILES = 512
 
 
@@ -53,8 +52,9 @@ class Task:
 class Report:
     """What a task did: end (ps), bytes moved and each part's time alone (ps).
 
-    `wait_ps` is how long its reads waited for earlier passes' writes, `wait_encoder_ps` that
-    part of it in which the writing pass was held up by its compressors.
+    `wait_ps` is how long its reads waited for earlier passes' writes beyond the time in which
+    the busiest channel moved data, `wait_encoder_ps` that part of it in which the writing
+    pass was held up by its compressors.
     """
 
     end_ps: int = 0
@@ -154,10 +154,10 @@ class Dma:
 class OnChipBuffer:
     """Room for tiles: so many may load or wait for the array, so many may drain."""
 
-    def __init__(self, env: simpy.Environment) -> None:
-        self.arriving = simpy.Container(env, TILES_AT_ONCE, TILES_AT_ONCE)
-        self.leaving = simpy.Container(env, TILES_AT_ONCE, TILES_AT_ONCE)
-        self.loaded = simpy.Store(env, TILES_AT_ONCE)
+    def __init__(self, env: simpy.Environment, tiles: int) -> None:
+        self.arriving = simpy.Container(env, tiles, tiles)
+        self.leaving = simpy.Container(env, tiles, tiles)
+        self.loaded = simpy.Store(env, tiles)
 
 
 class MemoryPath:
@@ -178,7 +178,7 @@ class MemoryPath:
         self.env = simpy.Environment()
         self.channels = Channels(self.env, machine, rows_p, rows_m, detail)
         self.dma = Dma(machine, self.channels)
-        self.buffer = OnChipBuffer(self.env)
+        self.buffer = OnChipBuffer(self.env, machine.buffer.tiles)
         self.written: dict[tuple[str, int], simpy.Event] = {}
         self.writers: list[dict[str, int]] = []
 
@@ -226,9 +226,10 @@ class MemoryPath:
             event = self.written[name, writer]
             if event.processed:
                 continue
-            began = self.env.now
+            began, before = self.env.now, self.channels.moved_ps()
             yield event
-            waited = int(self.env.now - began)
+            at_work = int((self.channels.moved_ps() - before).max())
+            waited = max(0, int(self.env.now - began) - at_work)
             report.wait_ps += waited
             busy = self.reports[writer].busy
             if busy["encoder"].max(initial=0) > busy["dram"].max(initial=0):

@@ -21,6 +21,8 @@ from sfpsim.hardware.machine import Machine
 
 I64 = NDArray[np.int64]
 INDEX_BYTES = 8
+ADDRESSES = (k.J_PADDR, k.J_MADDR, k.J_IADDR)
+COUNTS = (k.J_PBURSTS, k.J_MBURSTS, k.J_IBURSTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,37 +33,35 @@ class Stream:
     length: I64
     last: NDArray[np.bool_]
 
-    def read_bursts(self, blocks: I64, burst: int) -> I64:
-        """Bursts that fetch each of `blocks`, edges included."""
-        start = self.start[blocks]
-        end = start + self.length[blocks]
-        return np.where(end > start, -(-end // burst) - start // burst, 0)
+    def read_bursts(self, burst: int) -> I64:
+        """Bursts that fetch each block, edges included."""
+        end = self.start + self.length
+        return np.where(end > self.start, -(-end // burst) - self.start // burst, 0)
 
-    def write_bursts(self, blocks: I64, burst: int) -> tuple[I64, I64]:
-        """Bursts that leave the combining buffer at each of `blocks`, and partial ones."""
-        start = self.start[blocks]
-        end = start + self.length[blocks]
-        partial = (self.last[blocks] & (end % burst != 0)).astype(np.int64)
-        return end // burst - start // burst + partial, partial
+    def write_bursts(self, burst: int) -> tuple[I64, NDArray[np.bool_]]:
+        """Bursts that leave the combining buffer at each block, and whether one is partial."""
+        end = self.start + self.length
+        partial = self.last & (end % burst != 0)
+        return end // burst - self.start // burst + partial, partial
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """A tensor in memory: its streams, its rows in the row store and its extents.
+    """A tensor in memory: its streams and the jobs that move its blocks.
 
     Attributes
     ----------
     channel
         int64, the channel of each block.
-    rows
-        int64, rows of 8 values that a codec unit works through; 0 where there is none.
-    row_start, row_base, row_count
-        The first row of each block among the tensor's held rows (int64), where these begin
-        in the row store and how many they are.
+    payload, metadata, index
+        Where each block lies in its channel's extents.
     base
         int64 (3, channels): addresses of the payload, metadata and index extents.
-    latency_ps
-        Encoder and decoder pipeline.
+    reads, writes
+        int64 (blocks, `JOB_COLUMNS`): what fetches and what writes each block; the index
+        lines of a read depend on the cache and are left out.
+    partial
+        bool (blocks, 3): where a write leaves a partial burst in a stream.
     """
 
     name: str
@@ -69,13 +69,10 @@ class Placed:
     payload: Stream
     metadata: Stream
     index: Stream
-    rows: I64
-    row_start: I64
-    row_base: int
-    row_count: int
     base: I64
-    latency_ps: tuple[int, int]
-    passes: int
+    reads: I64
+    writes: I64
+    partial: NDArray[np.bool_]
 
     @property
     def blocks(self) -> int:
@@ -113,29 +110,64 @@ def place(
     name: str, stored: Stored, container: Container, machine: Machine, *,
     first_channel: int, row_base: int, base: I64,
 ) -> Placed:  # fmt: skip
-    """Lay the blocks of `stored` out over the machine's channels from `first_channel` on."""
+    """Lay the blocks of `stored` out over the machine's channels from `first_channel` on.
+
+    `row_base` is where its rows begin in the row store.
+    """
     blocks = stored.blocks
     channels = machine.memory.channels
     channel = (first_channel + np.arange(len(blocks.values), dtype=np.int64)) % channels
     index = np.full(len(channel), blocks.index_bits_per_block // 8, np.int64)
-    coded = not container.timing.bypass
-    rows = np.where(blocks.raw | (not coded), 0, -(-blocks.values // ROW_VALUES))
-    period = 1_000_000 // machine.codec.clock_mhz
-    timing = container.timing
+    lengths = (blocks.payload_bytes, blocks.metadata_bytes, index)
+    streams = [_stream(length, channel, channels) for length in lengths]
+    burst = machine.device.burst_bytes
+    jobs = _jobs(stored, container, streams, base[:, channel], burst)
+    jobs[:, k.J_ROWBASE] = row_base
+    writes, partial = _write_jobs(jobs, container, machine, streams)
     return Placed(
-        name=name,
-        channel=channel,
-        payload=_stream(blocks.payload_bytes, channel, channels),
-        metadata=_stream(blocks.metadata_bytes, channel, channels),
-        index=_stream(index, channel, channels),
-        rows=rows,
-        row_start=stored.row_start,
-        row_base=row_base,
-        row_count=len(stored.rows.payload_bits),
-        base=base,
-        latency_ps=(timing.encode_latency_cycles * period, timing.decode_latency_cycles * period),
-        passes=timing.passes,
-    )
+        name=name, channel=channel, payload=streams[0], metadata=streams[1], index=streams[2],
+        base=base, reads=_read_jobs(jobs, container, machine, streams), writes=writes,
+        partial=partial,
+    )  # fmt: skip
+
+
+def _jobs(
+    stored: Stored, container: Container, streams: list[Stream], base: I64, burst: int
+) -> I64:
+    """What a block's read and write have in common; `base` is (3, blocks)."""
+    blocks = stored.blocks
+    jobs = np.zeros((len(blocks.values), k.JOB_COLUMNS), np.int64)
+    for column, stream, address in zip(ADDRESSES, streams, base, strict=True):
+        jobs[:, column] = (address + stream.start) // burst * burst
+    jobs[:, k.J_PHEAD] = streams[0].start % burst * 8
+    jobs[:, k.J_MHEAD] = streams[1].start % burst * 8
+    jobs[:, k.J_ROWSTART] = stored.row_start
+    jobs[:, k.J_ROWLEN] = max(stored.row_count, 1)
+    coded = not container.timing.bypass
+    jobs[:, k.J_ROWS] = np.where(blocks.raw | (not coded), 0, -(-blocks.values // ROW_VALUES))
+    return jobs
+
+
+def _read_jobs(jobs: I64, container: Container, machine: Machine, streams: list[Stream]) -> I64:
+    jobs = jobs.copy()
+    burst = machine.device.burst_bytes
+    jobs[:, k.J_PBURSTS] = streams[0].read_bursts(burst)
+    jobs[:, k.J_MBURSTS] = streams[1].read_bursts(burst)
+    jobs[:, k.J_LATENCY] = container.timing.decode_latency_cycles * machine.codec.period_ps
+    jobs[:, k.J_CLASS] = np.where(jobs[:, k.J_ROWS] > 0, k.DECODE, k.PLAIN_READ)
+    return jobs
+
+
+def _write_jobs(
+    jobs: I64, container: Container, machine: Machine, streams: list[Stream]
+) -> tuple[I64, NDArray[np.bool_]]:
+    jobs, partial = jobs.copy(), np.zeros((len(jobs), 3), np.bool_)
+    for number, (column, stream) in enumerate(zip(COUNTS, streams, strict=True)):
+        jobs[:, column], partial[:, number] = stream.write_bursts(machine.device.burst_bytes)
+    jobs[:, k.J_DELAY] = jobs[:, k.J_ROWS] * (container.timing.passes - 1)
+    jobs[:, k.J_LATENCY] = container.timing.encode_latency_cycles * machine.codec.period_ps
+    jobs[:, k.J_CLASS] = np.where(jobs[:, k.J_ROWS] > 0, k.ENCODE, k.PLAIN_WRITE)
+    return jobs, partial
 
 
 class IndexCache:
@@ -164,38 +196,17 @@ class IndexCache:
         return fetched, waits
 
 
-def _jobs(placed: Placed, blocks: I64, burst: int) -> I64:
-    jobs = np.zeros((len(blocks), k.JOB_COLUMNS), np.int64)
-    channel = placed.channel[blocks]
-    for column, stream, row in (
-        (k.J_PADDR, placed.payload, 0),
-        (k.J_MADDR, placed.metadata, 1),
-        (k.J_IADDR, placed.index, 2),
-    ):
-        jobs[:, column] = (placed.base[row, channel] + stream.start[blocks]) // burst * burst
-    jobs[:, k.J_PHEAD] = placed.payload.start[blocks] % burst * 8
-    jobs[:, k.J_MHEAD] = placed.metadata.start[blocks] % burst * 8
-    jobs[:, k.J_ROWBASE] = placed.row_base
-    jobs[:, k.J_ROWSTART] = placed.row_start[blocks] % max(placed.row_count, 1)
-    jobs[:, k.J_ROWLEN] = max(placed.row_count, 1)
-    jobs[:, k.J_ROWS] = placed.rows[blocks]
-    return jobs
-
-
 def read_jobs(placed: Placed, blocks: I64, caches: list[IndexCache], burst: int) -> I64:
     """Jobs that fetch `blocks`, in order, one row of int64 columns each."""
-    jobs = _jobs(placed, blocks, burst)
-    jobs[:, k.J_PBURSTS] = placed.payload.read_bursts(blocks, burst)
-    jobs[:, k.J_MBURSTS] = placed.metadata.read_bursts(blocks, burst)
+    jobs = placed.reads[blocks]
     if len(blocks) and placed.index.length[0]:
-        for i, block in enumerate(blocks):
-            channel = placed.channel[block]
-            address = int(placed.base[2, channel] + placed.index.start[block])
+        addresses = placed.base[2, placed.channel[blocks]] + placed.index.start[blocks]
+        for i, (channel, address) in enumerate(
+            zip(placed.channel[blocks].tolist(), addresses.tolist(), strict=True)
+        ):
             lines, waits = caches[channel].look_up(address)
             jobs[i, k.J_IBURSTS] = -(-lines * caches[channel].entries * INDEX_BYTES // burst)
             jobs[i, k.J_DEPENDENT] = waits
-    jobs[:, k.J_LATENCY] = placed.latency_ps[1]
-    jobs[:, k.J_CLASS] = np.where(jobs[:, k.J_ROWS] > 0, k.DECODE, k.PLAIN_READ)
     return jobs
 
 
@@ -205,26 +216,13 @@ def write_jobs(placed: Placed, blocks: I64, burst: int) -> tuple[I64, I64]:
     The second array has one row a read; its column `J_ROWSTART` is the block's position
     in `blocks`.
     """
-    jobs = _jobs(placed, blocks, burst)
-    partial = np.zeros((3, len(blocks)), np.int64)
-    for row, (column, stream) in enumerate(
-        (
-            (k.J_PBURSTS, placed.payload),
-            (k.J_MBURSTS, placed.metadata),
-            (k.J_IBURSTS, placed.index),
-        )
-    ):
-        jobs[:, column], partial[row] = stream.write_bursts(blocks, burst)
-    jobs[:, k.J_DELAY] = jobs[:, k.J_ROWS] * (placed.passes - 1)
-    jobs[:, k.J_LATENCY] = placed.latency_ps[0]
-    jobs[:, k.J_CLASS] = np.where(jobs[:, k.J_ROWS] > 0, k.ENCODE, k.PLAIN_WRITE)
-    streams, positions = np.nonzero(partial)
+    jobs = placed.writes[blocks]
+    positions, streams = np.nonzero(placed.partial[blocks])
     extra = np.zeros((len(positions), k.JOB_COLUMNS), np.int64)
     extra[:, k.J_CLASS] = k.PLAIN_READ
     extra[:, k.J_PBURSTS] = 1
     extra[:, k.J_ROWLEN] = 1
-    columns = np.array([k.J_PADDR, k.J_MADDR, k.J_IADDR])[streams]
-    counts = np.array([k.J_PBURSTS, k.J_MBURSTS, k.J_IBURSTS])[streams]
+    columns, counts = np.array(ADDRESSES)[streams], np.array(COUNTS)[streams]
     extra[:, k.J_PADDR] = jobs[positions, columns] + (jobs[positions, counts] - 1) * burst
     extra[:, k.J_ROWSTART] = positions
     return jobs, extra

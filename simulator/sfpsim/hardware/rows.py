@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,14 @@ class RowStore:
         self.parts: list[Rows] = []
         self.files: tuple[Any, Any] | None = None
 
-    def add(self, rows: Rows) -> int:
-        """Append `rows`; return where they begin."""
+    def add(self, parts: Iterable[Rows]) -> int:
+        """Append the rows of a tensor; return where they begin."""
         begin = self.count
-        self.count += len(rows.payload_bits)
-        self.parts.append(rows)
-        if 3 * sum(len(part.payload_bits) for part in self.parts) > MOST_IN_MEMORY:
-            self._spill()
+        for rows in parts:
+            self.count += len(rows.payload_bits)
+            self.parts.append(rows)
+            if 3 * sum(len(part.payload_bits) for part in self.parts) > MOST_IN_MEMORY:
+                self._spill()
         return begin
 
     def _spill(self) -> None:
@@ -50,7 +52,8 @@ class RowStore:
             payload, metadata = self.files
             payload.flush()
             metadata.flush()
-            return np.memmap(payload, np.uint16, "r"), np.memmap(metadata, np.uint8, "r")
+            # Writable, as the arrays below are: a read-only type would be compiled for anew.
+            return np.memmap(payload, np.uint16, "r+"), np.memmap(metadata, np.uint8, "r+")
         if not self.parts:
             return np.zeros(0, np.uint16), np.zeros(0, np.uint8)
         return (

@@ -23,16 +23,15 @@ class Scheme:
 def _tiles(m: int, n: int, half: int) -> list[tuple[int, int]]:
     """Return (rows, columns) of tiles of C, a tile in `half` values, that may be the least.
 
-    More rows of tiles of the same width only fetch B more often, so for each number of
-    columns of tiles up to sqrt(m * n / half) there is one, and the same the other way round.
+    For every number of rows of tiles the lowest tile that gives it, as wide as fits.
     """
     out = []
-    for size, other, turned in ((m, n, False), (n, m, True)):
-        for count in range(1, min(size, 2 + int((m * n / half) ** 0.5)) + 1):
-            tile = min(other, half // -(-size // count))
-            if tile:
-                pair = count, -(-other // tile)
-                out.append(pair[::-1] if turned else pair)
+    tile = min(m, half)
+    while tile:
+        down = -(-m // tile)
+        tile = -(-m // down)
+        out.append((down, -(-n // min(n, half // tile))))
+        tile = (m - 1) // down
     return out
 
 

@@ -181,6 +181,7 @@ class Device(Struct, frozen=True, kw_only=True):
             )
 
 
+@cache
 def presets() -> dict[str, str]:
     """Return the YAML text of every device in the package by name."""
     folder = resources.files("sfpsim.hardware.dram") / "presets"
