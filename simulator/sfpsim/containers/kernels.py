@@ -239,7 +239,7 @@ def _fill_row(words: Words, count: int, lay: Layout) -> None:
     for i in range(count, (count + 7) // 8 * 8):
         exponent = bias
         if lay.code == DELTA and row != first:
-            exponent = (np.int64(words[first * 8 + i % 8]) >> lay.mantissa_bits) & top
+            exponent = (as_int(words[first * 8 + i % 8]) >> lay.mantissa_bits) & top
             exponent = exponent if exponent else bias
         words[i] = exponent << lay.mantissa_bits
 
