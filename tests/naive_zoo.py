@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
+import naive
 from naive import fields, words
 from sfpsim.formats import format_of
 
@@ -322,6 +323,73 @@ def uniform(spec, x):
             q = low + step * count
             back.append((int(q < 0), abs(Fraction(q))))
     return bits_to_bytes(text), metadata, back
+
+
+def crest_group(block, fmt):
+    """Return (mode, crest, header text, unary text of each row, lane field widths)."""
+    exponents = [fields(w, fmt)[1] for w in block]
+    exponents += [max(exponents)] * (32 - len(exponents))
+    crest, ebits = max(exponents), fmt.exponent_bits
+    distances = [None if e == 0 else crest - e for e in exponents]
+    plain = (3 + 32 * ebits, 7, low_first(7, 3))
+    if crest == 0:
+        return 0, 0, low_first(0, 3) + low_first(0, ebits), exponents
+    choices = [plain]
+    for k in range(7):
+        if max((d >> k) for d in distances if d is not None) > 7:
+            continue
+        flag = None in distances
+        text = low_first(k, 3) + low_first(crest, ebits) + str(int(flag))
+        for row in range(0, 32, 8):
+            part = distances[row : row + 8]
+            text += "".join(str(int(d is None)) for d in part) if flag else ""
+            text += "".join("0" * (d >> k) + "1" for d in part if d is not None)
+        choices.append((len(text) + 32 * k, k, text))
+    _, mode, text = min(choices, key=lambda c: (c[0], c[1] != 7, c[1]))
+    return mode, crest, text, exponents
+
+
+def crest_block(block, fmt, kept, signed):
+    lanes, metadata = ["" for _ in range(8)], ""
+    for group in groups(block, 32):
+        mode, crest, text, exponents = crest_group(group, fmt)
+        metadata += text
+        for i in range(32):
+            sign, _, mantissa = fields(group[i], fmt) if i < len(group) else (0, 0, 0)
+            if mode == 7:
+                field = low_first(exponents[i], fmt.exponent_bits)
+            else:
+                distance = crest - exponents[i] if exponents[i] else 0
+                field = low_first(distance % (1 << mode), mode)
+            tail = low_first(mantissa >> (fmt.mantissa_bits - kept), kept)
+            lanes[i % 8] += field + tail + (str(sign) if signed else "")
+    payload = b""
+    for at in range(0, len(lanes[0]), 32):
+        payload += b"".join(bits_to_bytes(lane[at : at + 32].ljust(32, "0")) for lane in lanes)
+    payload = payload.ljust(-(-len(payload) // 64) * 64, b"\0")
+    stream = bits_to_bytes(metadata)
+    stream = stream.ljust(-(-len(stream) // 64) * 64, b"\0")
+    size = -(-len(block) * fmt.bytes // 64) * 64
+    if len(payload) + len(stream) >= size:
+        raw = b"".join(w.to_bytes(fmt.bytes, "little") for w in block)
+        return raw.ljust(size, b"\0"), b"", True
+    return payload, stream, False
+
+
+def crest(spec, x):
+    """Payload, metadata and index of crest."""
+    fmt = format_of(x.dtype)
+    sfp = "sfp" + spec[5:] if ":" in spec else "sfp:e=8"
+    kept = naive.parse(sfp, fmt)[1]
+    quantized = words(naive.quantize(sfp, x)[0])
+    signed = any(w >> (fmt.bits - 1) for w in words(x))
+    payload, metadata, index = b"", b"", b""
+    for block in groups(quantized, 16384):
+        data, heads, raw = crest_block(block, fmt, kept, signed)
+        entry = len(payload) // 64 | len(metadata) // 64 << 31 | int(raw) << 63
+        index += entry.to_bytes(8, "little")
+        payload, metadata = payload + data, metadata + heads
+    return payload, metadata, index
 
 
 def encode(spec, x):

@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from sfpsim.containers import blocks, floats
 from sfpsim.containers.base import Container
+from sfpsim.containers.crest import Crest
 from sfpsim.containers.floats import MiniFloat, ScaledMiniFloat
 from sfpsim.containers.gecko import GeckoBias, GeckoDelta
 from sfpsim.containers.integers import Uniform
@@ -99,11 +100,22 @@ def _sfp(options: Mapping[str, str]) -> Container:
     )
 
 
+def _crest(options: Mapping[str, str]) -> Container:
+    _only("crest", options, "m", "e")
+    return Crest(
+        quantizer=Sfp(
+            mantissa_bits=_whole("crest", "m", options["m"]) if "m" in options else None,
+            exponent_bits=_whole("crest", "e", options["e"]) if "e" in options else 8,
+        )
+    )
+
+
 BUILT_IN: dict[str, Factory] = {
     **{name: _fixed(name, container) for name, container in PLAIN.items()},
     "gecko-bias": _fixed("gecko-bias", GeckoBias()),
     "gecko-delta": _fixed("gecko-delta", GeckoDelta()),
     "sfp": _sfp,
+    "crest": _crest,
     "tf32": _fixed("tf32", floats.TF32),
     "float": _float,
     **{

@@ -38,4 +38,5 @@ BLOCKS = (
 )
 INTEGERS = ("int:n=1", "int:n=5,range=64", "int:n=11,range=channel", "int8", "int4")
 PACKED = (*FLOATS, *BLOCKS, *INTEGERS)
-ALL = (*PLAIN, *LANES, *PACKED)
+CREST = ("crest", "crest:m=4,e=8", "crest:m=0,e=8", "crest:m=0,e=4", "crest:m=3,e=2")
+ALL = (*PLAIN, *LANES, *CREST, *PACKED)
