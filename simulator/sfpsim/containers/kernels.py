@@ -71,21 +71,16 @@ class Limits(NamedTuple):
 
 
 @compiled
-def _bias_code(exponent: Row, bias: int) -> tuple[Row, Row]:
-    """Return magnitude and flag of a row's exponents against the bias."""
-    distance = larger(exponent, bias) - smaller(exponent, bias)
-    magnitude = smaller(distance, bias) & (splat(0) - unequal(exponent, 0))
-    return magnitude, below(exponent, bias) | equal(exponent, 2 * bias + 1)
+def _code(exponent: Row, base: Row, top: int) -> tuple[Row, Row]:
+    """Return magnitude and flag of a row's exponents against their bases, modulo `top`.
 
-
-@compiled
-def _delta_code(exponent: Row, base: Row, bias: int) -> tuple[Row, Row]:
-    """Return magnitude and flag of a row's exponents against their bases."""
-    distance = larger(exponent, base) - smaller(exponent, base)
-    nearer = smaller(distance, splat(2 * bias + 1) - distance)
-    magnitude = nearer & (splat(0) - unequal(exponent, 0))
-    flag = below(exponent, base) ^ below(splat(bias), distance)
-    return magnitude, flag | equal(exponent, 0)
+    gecko-bias is the same with the bias as everybody's base.
+    """
+    difference = exponent - base
+    up = smaller(difference, difference + top)  # unsigned: the one that did not wrap
+    number = splat(0) - unequal(exponent, 0)
+    flag = below(splat(top >> 1), up) | equal(exponent, 0)
+    return smaller(up, splat(top) - up) & number, flag
 
 
 @compiled
@@ -104,10 +99,7 @@ def _look(
     word = load(words, row * 8)
     exponent = (word >> lay.mantissa_bits) & top
     seen, most = seen | word, larger(most, exponent)
-    if lay.code == BIAS:
-        magnitude, _ = _bias_code(exponent, top >> 1)
-    else:
-        magnitude, _ = _delta_code(exponent, base, top >> 1)
+    magnitude, _ = _code(exponent, base, top)
     return magnitude, seen, most
 
 
@@ -333,13 +325,13 @@ def _pack_bias(
 ) -> int:
     """Pack whole rows in gecko-bias; return the bits used of each lane."""
     top = (1 << lay.exponent_bits) - 1
-    rest = lay.kept + signed
+    base, rest = splat(top >> 1), lay.kept + signed
     lanes, position = splat(0), 0
     for row in range(widths.size):
         prefetch(words, row * 8 + AHEAD)
         word, width = load(words, row * 8), as_int(widths[np.uint64(row)])
-        magnitude, flag = _bias_code((word >> lay.mantissa_bits) & top, top >> 1)
-        symbol = magnitude | (flag << width) | (_tail(word, lay, signed) << (width + 1))
+        magnitude, flag = _code((word >> lay.mantissa_bits) & top, base, top)
+        symbol = magnitude | ((flag | (_tail(word, lay, signed) << 1)) << width)
         lanes, position = _append(symbol, width + 1 + rest, lanes, position, out)
     if position & 31:
         store(lanes, out, (position >> 5) * 8)
@@ -363,8 +355,8 @@ def _pack_delta(
         for row in range(first + 1, min(first + GROUP_ROWS, widths.size)):
             prefetch(words, row * 8 + AHEAD)
             word, width = load(words, row * 8), as_int(widths[np.uint64(row)])
-            magnitude, flag = _delta_code((word >> lay.mantissa_bits) & top, base, top >> 1)
-            symbol = magnitude | (flag << width) | (_tail(word, lay, signed) << (width + 1))
+            magnitude, flag = _code((word >> lay.mantissa_bits) & top, base, top)
+            symbol = magnitude | ((flag | (_tail(word, lay, signed) << 1)) << width)
             lanes, position = _append(symbol, width + 1 + rest, lanes, position, out)
     if position & 31:
         store(lanes, out, (position >> 5) * 8)
