@@ -107,6 +107,15 @@ def any_sign(values: NDArray[np.generic]) -> bool:
     return any(bool((words[at : at + CHUNK_VALUES] >= top).any()) for at in parts)
 
 
+def nan_count(values: NDArray[np.generic]) -> int:
+    """Return the number of NaNs, from bit patterns; little memory at any size."""
+    fmt, words = format_of(values.dtype), words_of(values)
+    magnitude = words.dtype.type((1 << (fmt.bits - 1)) - 1)
+    infinite = words.dtype.type(fmt.exponent_max << fmt.mantissa_bits)
+    parts = (words[at : at + CHUNK_VALUES] for at in range(0, words.size, CHUNK_VALUES))
+    return sum(int(((part & magnitude) > infinite).sum()) for part in parts)
+
+
 def exponent_counts(values: NDArray[np.generic]) -> NDArray[np.int64]:
     """Count the exponent fields of `values`, int64 of 256 entries; little memory at any size."""
     flat = values.reshape(-1)

@@ -7,16 +7,13 @@ from hypothesis import HealthCheck, given, settings
 import naive
 from sfpsim.containers import registry
 from sfpsim.formats import FORMATS, format_of
+from sfpsim.testing import specs
 from sfpsim.testing.contract import ContractError, bits_equal, check_container
 from sfpsim.testing.strategies import bit_patterns, edge_cases
 
 LOSSLESS = ["gecko-bias", "gecko-delta"]
-SFP = [
-    f"sfp:{lengths}{code}"
-    for lengths in ("m=0", "m=4", "e=8", "m=0,e=1", "m=3,e=2", "m=0,e=4", "m=7,e=5", "m=5,e=7")
-    for code in ("", ",exponent=gecko-bias", ",exponent=gecko-delta")
-]
-SPECS = ["fp32", "bf16", "fp16", *LOSSLESS, *SFP]
+SFP = list(specs.SFP)
+SPECS = [*specs.PLAIN, *specs.LANES]
 CASES = edge_cases()
 QUICK = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -24,7 +21,7 @@ QUICK = settings(
 
 
 def test_every_family_is_checked():
-    assert {spec.partition(":")[0] for spec in SPECS} == set(registry.BUILT_IN)
+    assert {spec.partition(":")[0] for spec in specs.ALL} == set(registry.BUILT_IN)
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -167,7 +167,9 @@ class Container(abc.ABC):
     Subclasses are frozen parameter objects. `signed` says whether a value of the *whole*
     tensor has its sign bit set; None means: look at `x`. A container is `blockwise` where,
     `signed` given, its sizes, rows and quantized values are those of each block of 16,384
-    values alone; long tensors are then worked through in parts, in little memory.
+    values alone; long tensors are then worked through in parts, in little memory. It is
+    `stable` where ``quantize(quantize(x))`` is ``quantize(x)``, which scales that are no
+    powers of two do not grant.
     """
 
     family: ClassVar[str]
@@ -175,6 +177,7 @@ class Container(abc.ABC):
     summary: ClassVar[str]
     needs: ClassVar[Literal["none", "block", "tensor"]] = "none"
     blockwise: ClassVar[bool] = False
+    stable: ClassVar[bool] = True
     timing: ClassVar[CodecTiming] = CodecTiming()
 
     @property

@@ -2,6 +2,8 @@
 
 They see flat arrays of bit patterns (uint16 or uint32) and a `Layout`; everything is
 checked before they are called. A row is 8 values, a group 8 rows, a block 16,384 values.
+Kernels work on a range of blocks, so that threads can share a tensor. What is to be read
+soon is prefetched by hand: the loops are too long for the processor to look ahead.
 """
 
 from __future__ import annotations
@@ -12,11 +14,38 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from sfpsim.containers.vector import (
+    Row,
+    any_bits,
+    any_bits_of_8,
+    as_int,
+    below,
+    bit_length,
+    bit_lengths,
+    equal,
+    funnel,
+    lane_sum,
+    larger,
+    largest,
+    load,
+    prefetch,
+    smaller,
+    splat,
+    store,
+    unequal,
+)
+
 FIXED, BIAS, DELTA = 0, 1, 2
 BLOCK_VALUES = 16_384
 BLOCK_ROWS = 2_048
+GROUP_ROWS = 8
+AHEAD = 4_096
+"""Values between what is prefetched and what is worked on."""
 
 Words = NDArray[Any]
+Bytes = NDArray[np.uint8]
+Int64s = NDArray[np.int64]
+compiled = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 
 
 class Layout(NamedTuple):
@@ -41,141 +70,100 @@ class Limits(NamedTuple):
     half: int
 
 
-@njit(cache=True, nogil=True)
-def _bias_codes(exponents: NDArray[np.uint8], bias: int, codes: NDArray[np.uint8]) -> None:
-    """Write magnitude | flag << 7 of every exponent against the bias.
+@compiled
+def _code(exponent: Row, base: Row, top: int) -> tuple[Row, Row]:
+    """Return magnitude and flag of a row's exponents against their bases, modulo `top`.
 
-    All in 8 bits, so that the loop fills whole vector registers.
+    gecko-bias is the same with the bias as everybody's base.
     """
-    middle = np.uint8(bias)
-    top = np.uint8(2 * bias + 1)
-    for i in range(exponents.size):
-        exponent = exponents[i]
-        distance = np.uint8(max(exponent, middle) - min(exponent, middle))
-        magnitude = min(distance, middle) if exponent != 0 else np.uint8(0)
-        flag = np.uint8(exponent < middle) | np.uint8(exponent == top)
-        codes[i] = np.uint8(magnitude | np.uint8(flag << np.uint8(7)))
+    difference = exponent - base
+    up = smaller(difference, difference + top)  # unsigned: the one that did not wrap
+    number = splat(0) - unequal(exponent, 0)
+    flag = below(splat(top >> 1), up) | equal(exponent, 0)
+    return smaller(up, splat(top) - up) & number, flag
 
 
-@njit(cache=True, nogil=True)
-def _exponents(words: Words, lay: Layout, exponents: NDArray[np.uint8]) -> np.int64:
-    """Write the exponent field of every word; return the OR of all words."""
-    shift = np.uint32(lay.mantissa_bits)
-    top = np.uint32((1 << lay.exponent_bits) - 1)
-    seen = np.uint32(0)
-    for i in range(words.size):
-        word = np.uint32(words[i])
-        seen |= word
-        exponents[i] = np.uint8((word >> shift) & top)
-    return np.int64(seen)
+@compiled
+def _base_of(exponent: Row, bias: int) -> Row:
+    """Return the bases that a group's row 0 gives: its exponents, the bias where 0."""
+    return exponent | ((splat(0) - equal(exponent, 0)) & bias)
 
 
-@njit(cache=True, nogil=True)
-def _spread_bases(
-    exponents: NDArray[np.uint8], values: int, bias: int, bases: NDArray[np.uint8]
-) -> None:
-    """Write each value's base: its lane's exponent in row 0 of the group, `bias` for 0."""
-    from_rows = exponents.view(np.uint64)
-    to_rows = bases.view(np.uint64)
-    for group in range((values + 63) // 64):
-        first = from_rows[group * 8]
-        for row in range(8):
-            to_rows[group * 8 + row] = first
-    for i in range(bases.size):
-        bases[i] = bases[i] if bases[i] != 0 else np.uint8(bias)
+@compiled
+def _look(
+    words: Words, row: int, lay: Layout, base: Row, seen: Row, most: Row
+) -> tuple[Row, Row, Row]:
+    """Return a row's magnitudes; add its words to `seen` and its exponents to `most`."""
+    top = (1 << lay.exponent_bits) - 1
+    prefetch(words, row * 8 + AHEAD)
+    word = load(words, row * 8)
+    exponent = (word >> lay.mantissa_bits) & top
+    seen, most = seen | word, larger(most, exponent)
+    magnitude, _ = _code(exponent, base, top)
+    return magnitude, seen, most
 
 
-@njit(cache=True, nogil=True)
-def _delta_codes(
-    exponents: NDArray[np.uint8], bases: NDArray[np.uint8], bias: int, codes: NDArray[np.uint8]
-) -> None:
-    """Write magnitude | flag << 7 of every exponent against its base, in 8 bits."""
-    half = np.uint8(bias)
-    modulus = np.uint8(2 * bias + 1)
-    for i in range(exponents.size):
-        exponent, base = exponents[i], bases[i]
-        distance = np.uint8(max(exponent, base) - min(exponent, base))
-        nearer = min(distance, np.uint8(modulus - distance))
-        magnitude = nearer if exponent != 0 else np.uint8(0)
-        flag = np.uint8(exponent < base) ^ np.uint8(distance > half)
-        flag |= np.uint8(exponent == 0)
-        codes[i] = np.uint8(magnitude | np.uint8(flag << np.uint8(7)))
+@compiled
+def _scan_coded(words: Words, lay: Layout, widths: Bytes) -> tuple[int, Row, Row]:
+    """Write the widths of whole rows, 0 in gecko-delta's row 0.
 
-
-@njit(cache=True, nogil=True)
-def _row_widths(codes: NDArray[np.uint8], widths: NDArray[np.uint8]) -> np.int64:
-    """Write the bit length of each row's largest magnitude; return their sum."""
-    rows = codes.view(np.uint64)
-    for row in range(widths.size):
-        both = rows[row] | (rows[row] >> np.uint64(32))
-        both |= both >> np.uint64(16)
-        both |= both >> np.uint64(8)
-        widths[row] = np.uint8(both & np.uint64(0x7F))
-    for row in range(widths.size):
-        bits = widths[row]
-        width = np.uint8(bits > 0) + np.uint8(bits > 1) + np.uint8(bits > 3) + np.uint8(bits > 7)
-        width += np.uint8(bits > 15) + np.uint8(bits > 31) + np.uint8(bits > 63)
-        widths[row] = np.uint8(width)
-    total = np.int64(0)
-    for row in range(widths.size):
-        total += np.int64(widths[row])
-    return total
-
-
-@njit(cache=True, nogil=True)
-def _block_codes(
-    words: Words,
-    lay: Layout,
-    codes: NDArray[np.uint8],
-    exponents: NDArray[np.uint8],
-    bases: NDArray[np.uint8],
-) -> np.int64:
-    """Write the Gecko codes of one block, zero in the rest of its last row."""
-    rows = (words.size + 7) // 8
-    bias = (1 << (lay.exponent_bits - 1)) - 1
-    seen = _exponents(words, lay, exponents)
-    exponents[words.size : rows * 8] = 0
-    if lay.code == BIAS:
-        _bias_codes(exponents[: words.size], bias, codes)
-    else:
-        _spread_bases(exponents, words.size, bias, bases)
-        _delta_codes(exponents[: rows * 8], bases[: rows * 8], bias, codes[: rows * 8])
-    codes[words.size : rows * 8] = 0
-    return seen
-
-
-@njit(cache=True, nogil=True)
-def row_widths(
-    words: Words, lay: Layout, widths: NDArray[np.uint8], sums: NDArray[np.int64]
-) -> np.int64:
-    """Write the Gecko width of every row (0 in gecko-delta's row 0) and each block's sum.
-
-    Returns the OR of all words, whose top bit says whether any sign bit is set.
+    Returns their sum, all bits and the largest exponents. Eight rows share a transposition,
+    which is cheaper than one reduction a row.
     """
-    codes = np.zeros(BLOCK_VALUES, np.uint8)
-    exponents = np.zeros(BLOCK_VALUES, np.uint8)
-    bases = np.zeros(BLOCK_VALUES, np.uint8)
-    seen = np.int64(0)
-    for block in range(sums.size):
-        part = words[block * BLOCK_VALUES : min((block + 1) * BLOCK_VALUES, words.size)]
-        seen |= _block_codes(part, lay, codes, exponents, bases)
-        rows = (part.size + 7) // 8
-        first = block * BLOCK_ROWS
-        sums[block] = _row_widths(codes[: rows * 8], widths[first : first + rows])
-    return seen
+    top = (1 << lay.exponent_bits) - 1
+    base, seen, most, total = splat(top >> 1), splat(0), splat(0), splat(0)
+    whole = widths.size // GROUP_ROWS * GROUP_ROWS
+    for row in range(0, whole, GROUP_ROWS):
+        if lay.code == DELTA:
+            base = _base_of((load(words, row * 8) >> lay.mantissa_bits) & top, top >> 1)
+        m0, seen, most = _look(words, row, lay, base, seen, most)
+        m1, seen, most = _look(words, row + 1, lay, base, seen, most)
+        m2, seen, most = _look(words, row + 2, lay, base, seen, most)
+        m3, seen, most = _look(words, row + 3, lay, base, seen, most)
+        m4, seen, most = _look(words, row + 4, lay, base, seen, most)
+        m5, seen, most = _look(words, row + 5, lay, base, seen, most)
+        m6, seen, most = _look(words, row + 6, lay, base, seen, most)
+        m7, seen, most = _look(words, row + 7, lay, base, seen, most)
+        m0 = m0 if lay.code == BIAS else splat(0)
+        width = bit_lengths(any_bits_of_8(m0, m1, m2, m3, m4, m5, m6, m7))
+        store(width, widths, row)
+        total = total + width
+    rest, seen, most = _scan_rest(words, whole, lay, widths, seen, most)
+    return as_int(lane_sum(total)) + rest, seen, most
 
 
-@njit(cache=True, nogil=True)
-def any_bits(words: Words) -> np.int64:
-    """Return the OR of all words."""
-    seen = np.uint32(0)
-    for i in range(words.size):
-        seen |= np.uint32(words[i])
-    return np.int64(seen)
+@compiled
+def _scan_rest(
+    words: Words, whole: int, lay: Layout, widths: Bytes, seen: Row, most: Row
+) -> tuple[int, Row, Row]:
+    """As `_scan_coded`, row by row, for the rows behind the last whole group."""
+    top = (1 << lay.exponent_bits) - 1
+    base, total = splat(top >> 1), 0
+    if lay.code == DELTA and whole < widths.size:
+        base = _base_of((load(words, whole * 8) >> lay.mantissa_bits) & top, top >> 1)
+    for row in range(whole, widths.size):
+        magnitude, seen, most = _look(words, row, lay, base, seen, most)
+        plain = lay.code == DELTA and row == whole
+        width = 0 if plain else bit_length(any_bits(magnitude))
+        widths[np.uint64(row)] = np.uint8(width)
+        total += width
+    return total, seen, most
 
 
-@njit(cache=True, nogil=True)
-def cut(words: Words, lay: Layout, out: Words) -> np.int64:
+@compiled
+def _scan_fixed(words: Words, lay: Layout, rows: int) -> tuple[int, Row, Row]:
+    """As `_scan_coded`, for fixed fields, which have no widths."""
+    shift, top = lay.mantissa_bits, (1 << lay.exponent_bits) - 1
+    seen, most = splat(0), splat(0)
+    for row in range(rows):
+        prefetch(words, row * 8 + AHEAD)
+        word = load(words, row * 8)
+        seen, most = seen | word, larger(most, (word >> shift) & top)
+    return 0, seen, most
+
+
+@compiled
+def cut(words: Words, lay: Layout, out: Words) -> int:
     """Keep the top mantissa bits; NaN stays NaN where a bit is left; return NaNs lost."""
     gone = np.uint32(lay.mantissa_bits - lay.kept)
     keep = np.uint32(0xFFFFFFFF) << gone
@@ -183,297 +171,466 @@ def cut(words: Words, lay: Layout, out: Words) -> np.int64:
     infinite = np.uint32(((1 << lay.exponent_bits) - 1) << lay.mantissa_bits)
     magnitude_bits = infinite | fraction
     lowest = np.uint32(1 << gone) if lay.kept > 0 else np.uint32(0)
-    lost = np.int64(0)
+    lost = 0
     for i in range(words.size):
         word = np.uint32(words[i])
         kept = np.uint32(word & keep)
         broken = ((word & magnitude_bits) > infinite) & ((kept & magnitude_bits) == infinite)
         out[i] = kept | (lowest if broken else np.uint32(0))
-        lost += np.int64(broken)
-    return lost if lay.kept == 0 else np.int64(0)
+        lost += int(broken)
+    return lost if lay.kept == 0 else 0
 
 
-@njit(cache=True, nogil=True)
-def limit(words: Words, lay: Layout, limits: Limits, out: Words) -> np.int64:
+@compiled
+def limit(words: Words, lay: Layout, limits: Limits, out: Words) -> int:
     """Bring magnitudes into the limits, then cut; return NaNs lost."""
-    keep = np.uint32(0xFFFFFFFF) << np.uint32(lay.mantissa_bits - lay.kept)
-    sign = np.uint32(1) << np.uint32(lay.exponent_bits + lay.mantissa_bits)
-    infinite = np.uint32(((1 << lay.exponent_bits) - 1) << lay.mantissa_bits)
-    vmax, vmin, half = np.uint32(limits.vmax), np.uint32(limits.vmin), np.uint32(limits.half)
-    lost = np.int64(0)
-    for i in range(words.size):
-        word = np.uint32(words[i])
-        magnitude = np.uint32(word & (sign - np.uint32(1)))
-        lost += np.int64(magnitude > infinite)
-        inside = np.uint32(max(np.uint32(min(magnitude, vmax)), vmin))
-        inside = inside if magnitude >= half else np.uint32(0)
-        out[i] = (word & sign) | (inside & keep)
+    keep = 0xFFFFFFFF ^ ((1 << (lay.mantissa_bits - lay.kept)) - 1)
+    sign = 1 << (lay.exponent_bits + lay.mantissa_bits)
+    infinite = ((1 << lay.exponent_bits) - 1) << lay.mantissa_bits
+    lost, whole = splat(0), words.size // 8 * 8
+    for at in range(0, whole, 8):
+        prefetch(words, at + AHEAD)
+        word = load(words, at)
+        magnitude = word & (sign - 1)
+        lost = lost + below(splat(infinite), magnitude)
+        inside = larger(smaller(magnitude, limits.vmax), limits.vmin) & keep
+        inside = inside & (below(magnitude, limits.half) - 1)
+        store((word & sign) | inside, out, at)
+    return as_int(lane_sum(lost)) + _limit_rest(words, whole, limits, keep, infinite, out)
+
+
+@compiled
+def _limit_rest(
+    words: Words, first: int, limits: Limits, keep: int, infinite: int, out: Words
+) -> int:
+    """As `limit`, for the values behind the last whole row."""
+    lost = 0
+    for i in range(first, words.size):
+        word = as_int(words[i])
+        magnitude = word & (infinite | ((infinite & -infinite) - 1))
+        inside = max(min(magnitude, limits.vmax), limits.vmin) & keep
+        out[i] = (word - magnitude) | (inside if magnitude >= limits.half else 0)
+        lost += int(magnitude > infinite)
     return lost
 
 
-@njit(cache=True, nogil=True)
-def _tails(words: Words, lay: Layout, signed: int, tails: NDArray[np.uint32]) -> None:
-    """Write mantissa and sign of every word as they follow the exponent symbol."""
-    fraction = np.uint32((1 << lay.mantissa_bits) - 1)
-    gone = np.uint32(lay.mantissa_bits - lay.kept)
-    top = np.uint32(lay.exponent_bits + lay.mantissa_bits)
-    stored, kept = np.uint32(signed), np.uint32(lay.kept)
-    for i in range(words.size):
-        word = np.uint32(words[i])
-        tails[i] = ((word & fraction) >> gone) | (((word >> top) & stored) << kept)
+@compiled
+def _quantized(words: Words, lay: Layout, limits: Limits, out: Words) -> int:
+    """Quantize into `out`; limits whose vmax is 0 are none. Return NaNs lost."""
+    if limits.vmax:
+        return limit(words, lay, limits, out)
+    return cut(words, lay, out)
 
 
-@njit(cache=True, nogil=True)
-def _fixed_codes(exponents: NDArray[np.uint8], lay: Layout, codes: NDArray[np.uint8]) -> None:
-    """Write fixed fields: raw at full width, else around their own middle, 0 for zero."""
-    limited = lay.field_bits != lay.exponent_bits
-    shift = (1 << (lay.exponent_bits - 1)) - 1 - (1 << (lay.field_bits - 1))
-    offset = np.int32(shift if limited else 0)
-    for i in range(exponents.size):
-        exponent = np.int32(exponents[i])
-        codes[i] = np.uint8((exponent - offset) & 0xFF) if exponent != 0 else np.uint8(0)
+@compiled
+def _fill_row(words: Words, count: int, lay: Layout) -> None:
+    """Fill the last row behind `count` values: exponent B, or the lane's base in delta."""
+    bias, top = (1 << (lay.exponent_bits - 1)) - 1, (1 << lay.exponent_bits) - 1
+    row = count // 8
+    first = row - row % GROUP_ROWS
+    for i in range(count, (count + 7) // 8 * 8):
+        exponent = bias
+        if lay.code == DELTA and row != first:
+            exponent = (as_int(words[first * 8 + i % 8]) >> lay.mantissa_bits) & top
+            exponent = exponent if exponent else bias
+        words[i] = exponent << lay.mantissa_bits
 
 
-@njit(cache=True, nogil=True)
-def _plain_and_gecko_codes(words: Words, lay: Layout, codes: NDArray[np.uint8]) -> None:
-    """Write the codes of whole rows: plain ones for fixed fields and gecko-delta's row 0."""
-    exponents = np.empty((words.size + 63) // 64 * 64, np.uint8)
-    bases = np.empty(exponents.size if lay.code == DELTA else 0, np.uint8)
+@compiled
+def _copy(source: Words, target: Words) -> None:
+    """Copy `source` to the beginning of `target`; slices would take a detour by the heap."""
+    for i in range(source.size):
+        target[i] = source[i]
+
+
+@compiled
+def _copy_whole(words: Words, lay: Layout, scratch: Words) -> None:
+    """Copy a part to `scratch`, where it may lie already, and fill its last row."""
+    _copy(words, scratch)
+    _fill_row(scratch, words.size, lay)
+
+
+@compiled
+def _scan_part(words: Words, lay: Layout, widths: Bytes) -> tuple[int, Row, Row]:
+    """Scan whole rows with the loop of their code."""
     if lay.code == FIXED:
-        _exponents(words, lay, exponents)
-        _fixed_codes(exponents[: words.size], lay, codes)
-        return
-    _block_codes(words, lay, codes, exponents, bases)
-    if lay.code == DELTA:
-        rows, first_rows = codes.view(np.uint64), exponents.view(np.uint64)
-        for row in range(0, rows.size, 8):
-            rows[row] = first_rows[row]
+        return _scan_fixed(words, lay, words.size // 8)
+    return _scan_coded(words, lay, widths)
 
 
-@njit(cache=True, nogil=True)
-def _row_places(
-    lay: Layout,
-    signed: int,
-    widths: NDArray[np.uint8],
-    places: NDArray[np.int64],
-    spread: NDArray[np.uint64],
-) -> int:
-    """Write where each row begins in its lanes; return the bits used of each lane.
-
-    `spread`, (3, rows), repeats in 8 bytes the row's flag position, its exponent bits and
-    its shift in the first word. Plain rows have the flag at 7, where codes have it too.
-    """
-    ones = np.uint64(0x0101010101010101)
-    plain_bits = lay.field_bits if lay.code == FIXED else lay.exponent_bits
-    position = 0
-    for row in range(widths.size):
-        width, exponent_bits = int(widths[row]), int(widths[row]) + 1
-        if lay.code == FIXED or (lay.code == DELTA and row % 8 == 0):
-            width, exponent_bits = 7, plain_bits
-        places[row] = position
-        spread[0, row] = np.uint64(width) * ones
-        spread[1, row] = np.uint64(exponent_bits) * ones
-        spread[2, row] = np.uint64(position & 31) * ones
-        position += exponent_bits + lay.kept + signed
-    return position
-
-
-@njit(cache=True, nogil=True)
-def _place_symbols(
-    codes: NDArray[np.uint8],
-    tails: NDArray[np.uint32],
-    spread: NDArray[np.uint8],
-    low: NDArray[np.uint32],
-    high: NDArray[np.uint32],
-) -> None:
-    """Write every value's bits as they fall into its lane's word and the next one."""
-    flags, exponent_bits, shifts = spread[0], spread[1], spread[2]
-    for i in range(codes.size):
-        code = np.uint64(codes[i])
-        symbol = (code & np.uint64(0x7F)) | ((code >> np.uint64(7)) << np.uint64(flags[i]))
-        symbol |= np.uint64(tails[i]) << np.uint64(exponent_bits[i])
-        wide = symbol << np.uint64(shifts[i])
-        low[i] = np.uint32(wide & np.uint64(0xFFFFFFFF))
-        high[i] = np.uint32(wide >> np.uint64(32))
-
-
-@njit(cache=True, nogil=True)
-def _merge_rows(
-    places: NDArray[np.int64],
-    end: int,
-    low: NDArray[np.uint64],
-    high: NDArray[np.uint64],
-    out: NDArray[np.uint64],
-) -> None:
-    """OR rows into beats; a beat is four 64-bit words, two lanes in each."""
-    a = b = c = d = np.uint64(0)
-    for row in range(places.size):
-        following = places[row + 1] if row + 1 < places.size else end
-        beat, at = (places[row] >> 5) * 4, row * 4
-        a, b = a | low[at], b | low[at + 1]
-        c, d = c | low[at + 2], d | low[at + 3]
-        if (following >> 5) != (places[row] >> 5):
-            out[beat], out[beat + 1], out[beat + 2], out[beat + 3] = a, b, c, d
-            a, b, c, d = high[at], high[at + 1], high[at + 2], high[at + 3]
-    beat = (end >> 5) * 4
-    out[beat], out[beat + 1], out[beat + 2], out[beat + 3] = a, b, c, d
-
-
-@njit(cache=True, nogil=True)
-def pack_block(
+@compiled
+def scan(
     words: Words,
     lay: Layout,
-    signed: int,
-    widths: NDArray[np.uint8],
-    out: NDArray[np.uint32],
-) -> int:
-    """Pack one block of whole rows into `out`; return the bits used of each lane.
+    limits: Limits,
+    widths: Bytes,
+    sums: Int64s,
+    tops: Int64s,
+    scratch: Words,
+    first: int,
+    last: int,
+) -> tuple[int, int]:
+    """Find the row widths of blocks `first` to `last` (excluded) without packing them.
 
-    `out` has one beat (8 words) more than the packed lanes need.
+    Writes `widths` (0 in gecko-delta's row 0; not touched for fixed fields), their `sums`
+    and the largest exponent field, after limiting, of each block in `tops`. `scratch`
+    is a block of words. Returns the OR of all words, whose top bit says whether any sign
+    bit is set, and the NaNs that limiting loses.
     """
-    codes, tails = np.empty(words.size, np.uint8), np.empty(words.size, np.uint32)
-    _plain_and_gecko_codes(words, lay, codes)
-    _tails(words, lay, signed, tails)
-    places = np.empty(widths.size, np.int64)
-    spread = np.empty((3, widths.size), np.uint64)
-    end = _row_places(lay, signed, widths, places, spread)
-    low, high = np.empty(words.size, np.uint32), np.empty(words.size, np.uint32)
-    _place_symbols(codes, tails, spread.view(np.uint8), low, high)
-    _merge_rows(places, end, low.view(np.uint64), high.view(np.uint64), out.view(np.uint64))
-    return end
+    seen, lost = splat(0), 0
+    top = (1 << lay.exponent_bits) - 1
+    for block in range(first, last):
+        part = words[block * BLOCK_VALUES : min((block + 1) * BLOCK_VALUES, words.size)]
+        rows = (part.size + 7) >> 3
+        mine = widths[block * BLOCK_ROWS : block * BLOCK_ROWS + rows]
+        if limits.vmax:
+            lost += limit(part, lay, limits, scratch[: part.size])
+            part = scratch[: part.size]
+        if part.size & 7:
+            _copy_whole(part, lay, scratch)
+            part = scratch[: rows * 8]
+        sums[block], some, most = _scan_part(part, lay, mine)
+        seen, tops[block] = seen | some, largest(most)
+        if not limits.vmax and not lay.kept and tops[block] == top:
+            lost += cut(part, lay, scratch[: part.size])
+    return any_bits(seen), lost
 
 
-@njit(cache=True, nogil=True)
-def pack_widths(widths: NDArray[np.uint8], delta: bool, out: NDArray[np.uint8]) -> int:
+@compiled
+def _append(
+    symbol: Row, bits: int, lanes: Row, position: int, out: NDArray[np.uint32]
+) -> tuple[Row, int]:
+    """Add a row of symbols of `bits` bits to the lanes; store the beat that they are in.
+
+    Returns what the lanes hold of their next word, and the next position.
+    """
+    shift = position & 31
+    here = lanes | (symbol << shift)
+    store(here, out, (position >> 5) * 8)
+    over = funnel(splat(0), symbol, 31 - shift) >> 1
+    return (over if shift + bits >= 32 else here), position + bits
+
+
+@compiled
+def _tail(word: Row, lay: Layout, signed: int) -> Row:
+    """Return mantissa and sign as they follow the exponent symbol."""
+    gone = lay.mantissa_bits - lay.kept
+    fraction = (word >> gone) & ((1 << lay.kept) - 1)
+    return fraction | ((word >> (gone + lay.exponent_bits)) & (signed << lay.kept))
+
+
+@compiled
+def _pack_bias(
+    words: Words, lay: Layout, signed: int, widths: Bytes, out: NDArray[np.uint32]
+) -> int:
+    """Pack whole rows in gecko-bias; return the bits used of each lane."""
+    top = (1 << lay.exponent_bits) - 1
+    base, rest = splat(top >> 1), lay.kept + signed
+    lanes, position = splat(0), 0
+    for row in range(widths.size):
+        prefetch(words, row * 8 + AHEAD)
+        word, width = load(words, row * 8), as_int(widths[np.uint64(row)])
+        magnitude, flag = _code((word >> lay.mantissa_bits) & top, base, top)
+        symbol = magnitude | ((flag | (_tail(word, lay, signed) << 1)) << width)
+        lanes, position = _append(symbol, width + 1 + rest, lanes, position, out)
+    if position & 31:
+        store(lanes, out, (position >> 5) * 8)
+    return position
+
+
+@compiled
+def _pack_delta(
+    words: Words, lay: Layout, signed: int, widths: Bytes, out: NDArray[np.uint32]
+) -> int:
+    """Pack whole rows in gecko-delta; return the bits used of each lane."""
+    top = (1 << lay.exponent_bits) - 1
+    rest = lay.kept + signed
+    lanes, position = splat(0), 0
+    for first in range(0, widths.size, GROUP_ROWS):
+        word = load(words, first * 8)
+        exponent = (word >> lay.mantissa_bits) & top
+        base = _base_of(exponent, top >> 1)
+        symbol = exponent | (_tail(word, lay, signed) << lay.exponent_bits)
+        lanes, position = _append(symbol, lay.exponent_bits + rest, lanes, position, out)
+        for row in range(first + 1, min(first + GROUP_ROWS, widths.size)):
+            prefetch(words, row * 8 + AHEAD)
+            word, width = load(words, row * 8), as_int(widths[np.uint64(row)])
+            magnitude, flag = _code((word >> lay.mantissa_bits) & top, base, top)
+            symbol = magnitude | ((flag | (_tail(word, lay, signed) << 1)) << width)
+            lanes, position = _append(symbol, width + 1 + rest, lanes, position, out)
+    if position & 31:
+        store(lanes, out, (position >> 5) * 8)
+    return position
+
+
+@compiled
+def _pack_fixed(words: Words, lay: Layout, signed: int, rows: int, out: NDArray[np.uint32]) -> int:
+    """Pack whole rows with fixed exponent fields; a limited 0 has the code 0."""
+    top, bits = (1 << lay.exponent_bits) - 1, lay.field_bits + lay.kept + signed
+    offset = _fixed_offset(lay)
+    lanes, position = splat(0), 0
+    for row in range(rows):
+        prefetch(words, row * 8 + AHEAD)
+        word = load(words, row * 8)
+        exponent = (word >> lay.mantissa_bits) & top
+        code = (exponent - offset) & (splat(0) - unequal(exponent, 0))
+        symbol = code | (_tail(word, lay, signed) << lay.field_bits)
+        lanes, position = _append(symbol, bits, lanes, position, out)
+    if position & 31:
+        store(lanes, out, (position >> 5) * 8)
+    return position
+
+
+@compiled
+def _fixed_offset(lay: Layout) -> int:
+    """Return what is taken from an exponent field to get its limited code."""
+    if lay.field_bits == lay.exponent_bits:
+        return 0
+    return (1 << (lay.exponent_bits - 1)) - 1 - (1 << (lay.field_bits - 1))
+
+
+@compiled
+def pack_block(
+    words: Words, lay: Layout, signed: int, widths: Bytes, out: NDArray[np.uint32]
+) -> int:
+    """Pack one block of whole rows into `out`; return the bits used of each lane."""
+    if lay.code == BIAS:
+        return _pack_bias(words, lay, signed, widths, out)
+    if lay.code == DELTA:
+        return _pack_delta(words, lay, signed, widths, out)
+    return _pack_fixed(words, lay, signed, words.size // 8, out)
+
+
+@compiled
+def pack_widths(widths: Bytes, delta: bool, out: Bytes) -> None:
     """Write the rows' 3-bit widths into zeroed `out`, without row 0 of delta's groups.
 
-    Returns the bits written.
+    `out` has room for whole groups: 3 bytes a group of 8 rows and one more.
     """
+    begin = 1 if delta else 0
     position = 0
-    for row in range(widths.size):
-        if delta and row % 8 == 0:
+    for first in range(0, widths.size, GROUP_ROWS):
+        wide = np.int64(0)
+        for row in range(begin, min(GROUP_ROWS, widths.size - first)):
+            wide |= np.int64(widths[np.uint64(first + row)]) << (3 * (row - begin))
+        at = np.uint64(position >> 3)
+        wide <<= position & 7
+        out[at] |= np.uint8(wide & 0xFF)
+        for byte in range(1, 4):
+            if wide >> (8 * byte):
+                out[at + np.uint64(byte)] |= np.uint8((wide >> (8 * byte)) & 0xFF)
+        position += 3 * (GROUP_ROWS - begin)
+
+
+@compiled
+def _unpack_widths(stream: Bytes, begin: int, widths: Bytes) -> tuple[int, int]:
+    """Read what `pack_widths` wrote; return the sum and the largest of the widths."""
+    total, most, position = 0, 0, 0
+    for first in range(0, widths.size, GROUP_ROWS):
+        at, wide = position >> 3, 0
+        for byte in range(min(4, stream.size - at)):
+            wide |= as_int(stream[np.uint64(at + byte)]) << (8 * byte)
+        wide = (wide >> (position & 7)) << (3 * begin)
+        for row in range(min(GROUP_ROWS, widths.size - first)):
+            width = (wide >> (3 * row)) & 7 if row >= begin else 0
+            widths[np.uint64(first + row)] = np.uint8(width)
+            total, most = total + width, max(most, width)
+        position += 3 * (GROUP_ROWS - begin)
+    return total, most
+
+
+@compiled
+def unpack_widths(
+    stream: Bytes,
+    delta: bool,
+    values: Int64s,
+    starts: Int64s,
+    lengths: Int64s,
+    widths: Bytes,
+    sums: Int64s,
+    largest_width: Int64s,
+) -> None:
+    """Read the widths of all blocks that have metadata; `starts`, `lengths` in bytes."""
+    for block in range(values.size):
+        rows = (values[block] + 7) // 8
+        if not lengths[block] or lengths[block] * 8 < 3 * (rows - (rows + 7) // 8 * int(delta)):
             continue
-        wide = np.int64(widths[row]) << (position & 7)
-        out[position >> 3] |= np.uint8(wide & 0xFF)
-        if wide > 0xFF:
-            out[(position >> 3) + 1] |= np.uint8(wide >> 8)
-        position += 3
-    return position
+        mine = widths[block * BLOCK_ROWS : block * BLOCK_ROWS + rows]
+        part = stream[starts[block] : starts[block] + lengths[block]]
+        sums[block], largest_width[block] = _unpack_widths(part, int(delta), mine)
 
 
-@njit(cache=True, nogil=True)
-def unpack_widths(stream: NDArray[np.uint8], delta: bool, widths: NDArray[np.uint8]) -> int:
-    """Read the widths that `pack_widths` wrote; return the bits read."""
-    position = 0
-    for row in range(widths.size):
-        if delta and row % 8 == 0:
-            widths[row] = 0
-            continue
-        at = position >> 3
-        wide = np.int64(stream[at])
-        if at + 1 < stream.size:
-            wide |= np.int64(stream[at + 1]) << 8
-        widths[row] = np.uint8((wide >> (position & 7)) & 7)
-        position += 3
-    return position
-
-
-@njit(cache=True, nogil=True)
-def _split_symbols(
-    lanes: NDArray[np.uint64],
+@compiled
+def pack(
+    words: Words,
     lay: Layout,
+    limits: Limits,
     signed: int,
-    spread: NDArray[np.uint8],
-    codes: NDArray[np.uint8],
-    tails: NDArray[np.uint32],
+    widths: Bytes,
+    tops: Int64s,
+    raw: NDArray[np.bool_],
+    extents: Int64s,
+    payload: Bytes,
+    metadata: Bytes,
+    scratch: Words,
+    first: int,
+    last: int,
 ) -> None:
-    """Split every value's bits (from bit 0 on, more above) into code and sign | mantissa."""
-    flags, exponent_bits, shifts = spread[0], spread[1], spread[2]
-    one, kept, stored = np.uint64(1), np.uint64(lay.kept), np.uint64(signed)
-    fraction = (one << kept) - one
-    gone = np.uint64(lay.mantissa_bits - lay.kept)
-    top = np.uint64(lay.exponent_bits + lay.mantissa_bits)
-    for i in range(codes.size):
-        value = lanes[i] >> np.uint64(shifts[i])
-        symbol = value & ((one << np.uint64(exponent_bits[i])) - one)
-        flag = symbol >> np.uint64(flags[i])
-        magnitude = symbol & ((one << np.uint64(flags[i])) - one)
-        codes[i] = np.uint8(magnitude | (flag << np.uint64(7)))
-        rest = value >> np.uint64(exponent_bits[i])
-        sign = (rest >> kept) & stored
-        tails[i] = np.uint32(((rest & fraction) << gone) | (sign << top))
+    """Write blocks `first` to `last` (excluded) into their places of the streams.
+
+    `widths` and `tops` are those of `scan`; `extents`, (4, blocks): payload start and
+    length, metadata start and length, in bytes. `scratch` is a block of words.
+    """
+    top = (1 << lay.exponent_bits) - 1
+    lossy = lay.kept < lay.mantissa_bits
+    for block in range(first, last):
+        part = words[block * BLOCK_VALUES : min((block + 1) * BLOCK_VALUES, words.size)]
+        start, meta = extents[0, block], extents[2, block]
+        mine = payload[start : start + extents[1, block]]
+        if limits.vmax or (lossy and (raw[block] or tops[block] == top)):
+            _quantized(part, lay, limits, scratch[: part.size])
+            part = scratch[: part.size]
+        if raw[block]:
+            _copy(part.view(np.uint8), mine)
+            mine[part.size * part.itemsize :] = 0
+            continue
+        if part.size & 7:
+            _copy_whole(part, lay, scratch)
+            part = scratch[: (part.size + 7) // 8 * 8]
+        own = widths[block * BLOCK_ROWS : block * BLOCK_ROWS + part.size // 8]
+        bits = pack_block(part, lay, signed, own, mine.view(np.uint32))
+        mine[(bits + 31) // 32 * 32 :] = 0
+        if lay.code != FIXED:
+            stream = metadata[meta : meta + extents[3, block]]
+            stream[:] = 0
+            pack_widths(own, lay.code == DELTA, stream)
 
 
-@njit(cache=True, nogil=True)
-def _gather_rows(
-    lanes: NDArray[np.uint32], places: NDArray[np.int64], wide: NDArray[np.uint64]
+@compiled
+def _value(lanes: NDArray[np.uint32], position: int, ends: int) -> Row:
+    """Return the 32 bits of every lane from `position` on; beats end at word `ends`."""
+    at = (position >> 5) * 8
+    after = load(lanes, min(at + 8, ends - 8))
+    return funnel(after, load(lanes, at), position & 31)
+
+
+@compiled
+def _open_tail(rest: Row, lay: Layout, signed: int) -> Row:
+    """Return sign and mantissa of words from what follows the exponent symbol."""
+    gone = lay.mantissa_bits - lay.kept
+    fraction = (rest & ((1 << lay.kept) - 1)) << gone
+    sign = signed << (lay.exponent_bits + lay.mantissa_bits)
+    return fraction | ((rest << (gone + lay.exponent_bits)) & sign)
+
+
+@compiled
+def _open_code(value: Row, width: int, base: Row, top: int) -> Row:
+    """Return the exponent fields of Gecko codes against their bases."""
+    magnitude, flag = value & ((1 << width) - 1), (value >> width) & 1
+    up, down = base + magnitude, base - magnitude
+    up = up - ((splat(0) - below(splat(top), up)) & top)
+    down = down + ((splat(0) - (below(splat(top), down) | equal(down, 0))) & top)
+    negative = splat(0) - flag
+    exponent = (up & (negative ^ 0xFFFFFFFF)) | (down & negative)
+    return exponent & (splat(0) - (unequal(magnitude, 0) | (flag ^ 1)))
+
+
+@compiled
+def _unpack_bias(
+    lanes: NDArray[np.uint32], lay: Layout, signed: int, widths: Bytes, out: Words
 ) -> None:
-    """Write for every value its lane's word and the next one as 64 bits."""
-    for row in range(places.size):
-        beat = (places[row] >> 5) * 8
-        here, after = lanes[beat : beat + 8], lanes[beat + 8 : beat + 16]
-        out = wide[row * 8 : row * 8 + 8]
-        for lane in range(8):
-            out[lane] = np.uint64(here[lane]) | (np.uint64(after[lane]) << np.uint64(32))
+    """Read whole rows of gecko-bias."""
+    top, rest = (1 << lay.exponent_bits) - 1, lay.kept + signed + 1
+    base, position = splat(top >> 1), 0
+    for row in range(widths.size):
+        prefetch(lanes, (position >> 5) * 8 + AHEAD)
+        width = as_int(widths[np.uint64(row)])
+        value = _value(lanes, position, lanes.size)
+        exponent = _open_code(value, width, base, top)
+        tail = _open_tail(value >> (width + 1), lay, signed)
+        store(tail | (exponent << lay.mantissa_bits), out, row * 8)
+        position += width + rest
 
 
-@njit(cache=True, nogil=True)
-def _open_fixed(codes: NDArray[np.uint8], tails: Words, lay: Layout, out: Words) -> None:
-    """Write words from fixed codes; a limited code 0 with mantissa 0 is zero."""
-    limited = lay.field_bits != lay.exponent_bits
-    shift = (1 << (lay.exponent_bits - 1)) - 1 - (1 << (lay.field_bits - 1))
-    offset = np.int32(shift if limited else 0)
-    fraction = np.uint32((1 << lay.mantissa_bits) - 1)
-    for i in range(codes.size):
-        zero = (codes[i] == 0) & ((tails[i] & fraction) == 0)
-        exponent = np.int32(codes[i]) + (np.int32(0) if zero else offset)
-        out[i] = np.uint32(tails[i]) | np.uint32(exponent << lay.mantissa_bits)
-
-
-@njit(cache=True, nogil=True)
-def _open_gecko(
-    codes: NDArray[np.uint8], bases: NDArray[np.uint8], tails: Words, lay: Layout, out: Words
+@compiled
+def _unpack_delta(
+    lanes: NDArray[np.uint32], lay: Layout, signed: int, widths: Bytes, out: Words
 ) -> None:
-    """Write words from Gecko codes against their bases, the bias or gecko-delta's row 0."""
-    top = np.int32((1 << lay.exponent_bits) - 1)
-    for i in range(codes.size):
-        magnitude, flag = np.int32(codes[i] & 0x7F), (codes[i] >> 7) != 0
-        d = np.int32(-magnitude if flag else magnitude)
-        exponent = np.int32(np.int32(bases[i]) + d)
-        exponent = np.int32(exponent + (top if exponent < 1 else np.int32(0)))
-        exponent = np.int32(exponent - (top if exponent > top else np.int32(0)))
-        exponent = np.int32(0) if flag & (magnitude == 0) else exponent
-        out[i] = np.uint32(tails[i]) | np.uint32(exponent << lay.mantissa_bits)
+    """Read whole rows of gecko-delta."""
+    top, rest = (1 << lay.exponent_bits) - 1, lay.kept + signed + 1
+    position = 0
+    for first in range(0, widths.size, GROUP_ROWS):
+        value = _value(lanes, position, lanes.size)
+        exponent = value & top
+        tail = _open_tail(value >> lay.exponent_bits, lay, signed)
+        store(tail | (exponent << lay.mantissa_bits), out, first * 8)
+        position += lay.exponent_bits + rest - 1
+        base = _base_of(exponent, top >> 1)
+        for row in range(first + 1, min(first + GROUP_ROWS, widths.size)):
+            prefetch(lanes, (position >> 5) * 8 + AHEAD)
+            width = as_int(widths[np.uint64(row)])
+            value = _value(lanes, position, lanes.size)
+            exponent = _open_code(value, width, base, top)
+            tail = _open_tail(value >> (width + 1), lay, signed)
+            store(tail | (exponent << lay.mantissa_bits), out, row * 8)
+            position += width + rest
 
 
-@njit(cache=True, nogil=True)
+@compiled
+def _unpack_fixed(
+    lanes: NDArray[np.uint32], lay: Layout, signed: int, rows: int, out: Words
+) -> None:
+    """Read whole rows with fixed fields; a limited code 0 with mantissa 0 is zero."""
+    bits, position = lay.field_bits + lay.kept + signed, 0
+    offset, fraction = _fixed_offset(lay), (1 << lay.mantissa_bits) - 1
+    for row in range(rows):
+        prefetch(lanes, (position >> 5) * 8 + AHEAD)
+        value = _value(lanes, position, lanes.size)
+        code = value & ((1 << lay.field_bits) - 1)
+        tail = _open_tail(value >> lay.field_bits, lay, signed)
+        number = splat(0) - unequal(code | (tail & fraction), 0)
+        exponent = code + (number & offset)
+        store(tail | (exponent << lay.mantissa_bits), out, row * 8)
+        position += bits
+
+
+@compiled
 def unpack_block(
-    lanes: NDArray[np.uint32],
+    lanes: NDArray[np.uint32], lay: Layout, signed: int, widths: Bytes, out: Words
+) -> None:
+    """Read the whole rows that `pack_block` wrote from `lanes` into `out`."""
+    if lay.code == BIAS:
+        _unpack_bias(lanes, lay, signed, widths, out)
+    elif lay.code == DELTA:
+        _unpack_delta(lanes, lay, signed, widths, out)
+    else:
+        _unpack_fixed(lanes, lay, signed, out.size // 8, out)
+
+
+@compiled
+def unpack(
+    payload: Bytes,
     lay: Layout,
     signed: int,
-    widths: NDArray[np.uint8],
+    widths: Bytes,
+    raw: NDArray[np.bool_],
+    extents: Int64s,
     out: Words,
+    scratch: Words,
+    first: int,
+    last: int,
 ) -> None:
-    """Read the rows that `pack_block` wrote into `out` (whole rows).
-
-    `lanes` has one beat (8 words) more than the packed lanes need.
-    """
-    places, spread = np.empty(widths.size, np.int64), np.empty((3, widths.size), np.uint64)
-    _row_places(lay, signed, widths, places, spread)
-    wide, tails = np.empty(out.size, np.uint64), np.empty(out.size, np.uint32)
-    _gather_rows(lanes, places, wide)
-    codes = np.empty((out.size + 63) // 64 * 64, np.uint8)
-    _split_symbols(wide, lay, signed, spread.view(np.uint8), codes[: out.size], tails)
-    if lay.code == FIXED:
-        _open_fixed(codes[: out.size], tails, lay, out)
-        return
-    bias = (1 << (lay.exponent_bits - 1)) - 1
-    bases = np.full(codes.size, bias, np.uint8)
-    if lay.code == DELTA:
-        _spread_bases(codes, out.size, bias, bases)
-    _open_gecko(codes[: out.size], bases, tails, lay, out)
-    if lay.code == DELTA:
-        for first in range(0, out.size, 64):
-            for lane in range(8):
-                exponent = np.uint32(codes[first + lane])
-                out[first + lane] = tails[first + lane] | (exponent << np.uint32(lay.mantissa_bits))
+    """Read blocks `first` to `last` (excluded); the arguments are those of `pack`."""
+    for block in range(first, last):
+        part = out[block * BLOCK_VALUES : min((block + 1) * BLOCK_VALUES, out.size)]
+        mine = payload[extents[0, block] : extents[0, block] + extents[1, block]]
+        if raw[block]:
+            plain = part.view(np.uint8)
+            _copy(mine[: plain.size], plain)
+            continue
+        rows = (part.size + 7) >> 3
+        own = widths[block * BLOCK_ROWS : block * BLOCK_ROWS + rows]
+        whole = part if part.size == rows * 8 else scratch[: rows * 8]
+        unpack_block(mine.view(np.uint32), lay, signed, own, whole)
+        if part.size != rows * 8:
+            _copy(whole[: part.size], part)

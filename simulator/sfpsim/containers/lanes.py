@@ -6,9 +6,11 @@ The layout in memory and the 64-bit index entry are described in docs/containers
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,8 @@ MAX_BLOCKS = 1 << SLOT_BITS
 MOST_METADATA_BYTES = 3 * BLOCK_ROWS // 8
 Int64s = NDArray[np.int64]
 Length = TypeVar("Length", int, Int64s)
+T = TypeVar("T")
+NO_LIMITS = Limits(0, 0, 0)
 
 
 def block_values(values: int) -> Int64s:
@@ -153,6 +157,33 @@ class Streams:
         )
 
 
+class _Scan(NamedTuple):
+    """What one pass finds: row widths, their block sums, tops (see kernels), any sign, NaNs."""
+
+    widths: NDArray[np.uint8]
+    sums: Int64s
+    tops: Int64s
+    seen: bool
+    nan_lost: int
+
+
+def over_blocks(work: Callable[[int, int], T], blocks: int, threads: int) -> list[T]:
+    """Call ``work(first, last)`` on equal ranges of blocks, one a thread; the GIL is free.
+
+    Raises
+    ------
+    InputError
+        If `threads` is not positive.
+    """
+    if threads < 1:
+        raise InputError(f"threads={threads} is not allowed: 1 or more")
+    if threads == 1:
+        return [work(0, blocks)]
+    cuts = [blocks * i // threads for i in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, cuts[:-1], cuts[1:]))
+
+
 class LaneContainer(Container):
     """A container of rows in lanes; a subclass gives the layout and the limiting.
 
@@ -192,24 +223,26 @@ class LaneContainer(Container):
             words = words.copy()
         return words.view(x.dtype).reshape(x.shape)
 
-    def _scan(self, x: Array) -> tuple[NDArray[np.uint8], Int64s, bool, int]:
-        """Return row widths, their block sums, whether a sign bit is set, NaNs lost."""
-        layout = self.layout(format_of(x.dtype))
-        fmt = format_of(x.dtype)
-        quiet = self.limits(fmt) is None and (layout.kept > 0 or self.lossless_for(fmt))
-        words, nan_lost = (words_of(x), 0) if quiet else self._quantized(x)
+    def _scan(self, x: Array, threads: int = 1) -> _Scan:
+        """Find row widths and signs of `x`, one pass."""
+        fmt, words = format_of(x.dtype), words_of(x)
+        lay, limits = self.layout(fmt), self.limits(fmt) or NO_LIMITS
+        blocks = -(-words.size // BLOCK_VALUES)
         widths = np.zeros(-(-words.size // ROW_VALUES), np.uint8)
-        sums = np.zeros(-(-words.size // BLOCK_VALUES), np.int64)
-        if layout.code == FIXED:
-            seen = kernels.any_bits(words)
-        else:
-            seen = kernels.row_widths(words, layout, widths, sums)
-        return widths, sums, bool(seen >> (fmt.bits - 1)), nan_lost
+        sums, tops = np.zeros(blocks, np.int64), np.zeros(blocks, np.int64)
+
+        def work(first: int, last: int) -> tuple[int, int]:
+            scratch = np.empty(BLOCK_VALUES, words.dtype)
+            return kernels.scan(words, lay, limits, widths, sums, tops, scratch, first, last)
+
+        found = over_blocks(work, blocks, threads)
+        seen = any(bits >> (fmt.bits - 1) for bits, _ in found)
+        return _Scan(widths, sums, tops, seen, int(sum(lost for _, lost in found)))
 
     def widths_of(self, x: Array, *, signed: bool | None = None) -> tuple[NDArray[np.uint8], bool]:
         """Return the Gecko width of each row (uint8) and whether signs are stored."""
-        widths, _, seen, _ = self._scan(x)
-        return widths, _signed(signed, seen)
+        found = self._scan(x)
+        return found.widths, _signed(signed, found.seen)
 
     def blocks_from_widths(
         self, sums: Int64s, values: Int64s, fmt: FloatFormat, *, signed: bool, nan_lost: int = 0
@@ -257,8 +290,10 @@ class LaneContainer(Container):
             nan_lost=nan_lost,
         )
 
-    def measure_blocks(self, x: Array, *, signed: bool | None = None) -> BlockSizes:
-        """Count the sizes of every block; one pass over `x`.
+    def measure_blocks(
+        self, x: Array, *, signed: bool | None = None, threads: int = 1
+    ) -> BlockSizes:
+        """Count the sizes of every block; one pass over `x`, shared by `threads`.
 
         Raises
         ------
@@ -266,12 +301,18 @@ class LaneContainer(Container):
             If `signed` is False and a value has its sign bit set, or if the dtype or the
             lengths do not fit.
         """
-        _, sums, seen, nan_lost = self._scan(x)
-        stored = _signed(signed, seen)
-        fmt = format_of(x.dtype)
-        return self.blocks_from_widths(
-            sums, block_values(x.size), fmt, signed=stored, nan_lost=nan_lost
+        return self._sizes(x, self._scan(x, threads), signed)[0]
+
+    def _sizes(self, x: Array, found: _Scan, signed: bool | None) -> tuple[BlockSizes, bool]:
+        stored = _signed(signed, found.seen)
+        blocks = self.blocks_from_widths(
+            found.sums,
+            block_values(x.size),
+            format_of(x.dtype),
+            signed=stored,
+            nan_lost=found.nan_lost,
         )
+        return blocks, stored
 
     def rows(self, x: Array, *, signed: bool | None = None) -> Rows:
         """Return the width of every row: 8 lanes of L bits, 3 bits where a width is stored."""
@@ -306,62 +347,50 @@ class LaneContainer(Container):
         )
 
     def encode_into(
-        self, x: Array, streams: Streams, *, signed: bool | None = None
+        self, x: Array, streams: Streams, *, signed: bool | None = None, threads: int = 1
     ) -> tuple[BlockSizes, bool]:
         """Write payload and metadata of `x` into the beginning of `streams`.
 
         Returns the block sizes, whose stream lengths say how much was written, and
-        whether signs are stored.
+        whether signs are stored. Blocks are shared by `threads`.
 
         Raises
         ------
         InputError
             As `measure_blocks`, or if `streams` is too small.
         """
-        widths, sums, seen, nan_lost = self._scan(x)
-        fmt, store_signs = format_of(x.dtype), _signed(signed, seen)
-        blocks = self.blocks_from_widths(
-            sums, block_values(x.size), fmt, signed=store_signs, nan_lost=nan_lost
-        )
+        found = self._scan(x, threads)
+        blocks, store_signs = self._sizes(x, found, signed)
         if len(blocks.values) > MAX_BLOCKS:
             raise InputError(f"a tensor of {len(blocks.values)} blocks is too long: {MAX_BLOCKS}")
         need = int(blocks.payload_bytes.sum()), int(blocks.metadata_bytes.sum())
         if need[0] > streams.payload.size or need[1] > streams.metadata.size:
             raise InputError(f"the streams need {need} bytes: use Streams.room_for")
-        words, _ = self._quantized(x)
-        self._fill(words, fmt, widths, blocks, store_signs, streams)
+        self._fill(x, found, blocks, store_signs, streams, threads)
         return blocks, store_signs
 
     def _fill(
         self,
-        words: NDArray[np.unsignedinteger],
-        fmt: FloatFormat,
-        widths: NDArray[np.uint8],
+        x: Array,
+        found: _Scan,
         blocks: BlockSizes,
         signed: bool,
         streams: Streams,
+        threads: int,
     ) -> None:
-        lay = self.layout(fmt)
-        lanes = np.empty((BLOCK_ROWS + 1) * 8, np.uint32)
-        at, meta_at = 0, 0
-        for block in range(len(blocks.values)):
-            part = words[block * BLOCK_VALUES : (block + 1) * BLOCK_VALUES]
-            size, meta = int(blocks.payload_bytes[block]), int(blocks.metadata_bytes[block])
-            payload = streams.payload[at : at + size]
-            if blocks.raw[block]:
-                payload[: part.nbytes], payload[part.nbytes :] = part.view(np.uint8), 0
-            else:
-                mine = widths[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS]
-                bits = int(
-                    kernels.pack_block(_whole_rows(part, lay), lay, int(signed), mine, lanes)
-                )
-                used = -(-bits // 32) * BEAT_BYTES
-                payload[:used], payload[used:] = lanes.view(np.uint8)[:used], 0
-                metadata = streams.metadata[meta_at : meta_at + meta]
-                metadata[:] = 0
-                if lay.code != FIXED:
-                    kernels.pack_widths(mine, lay.code == DELTA, metadata)
-            at, meta_at = at + size, meta_at + meta
+        fmt, words = format_of(x.dtype), words_of(x)
+        lay, limits = self.layout(fmt), self.limits(fmt) or NO_LIMITS
+        places = _places(blocks.payload_bytes, blocks.metadata_bytes)
+        payload, metadata = streams.payload, streams.metadata
+
+        def work(first: int, last: int) -> None:
+            scratch = np.empty(BLOCK_VALUES, words.dtype)
+            kernels.pack(
+                words, lay, limits, int(signed), found.widths, found.tops, blocks.raw, places,
+                payload, metadata, scratch, first, last,
+            )  # fmt: skip
+
+        over_blocks(work, len(blocks.values), threads)
 
     def decode(self, stored: Encoded) -> Array:
         """Read back what `encode` wrote.
@@ -377,7 +406,7 @@ class LaneContainer(Container):
         self.decode_into(stored, out)
         return out.reshape(stored.shape)
 
-    def decode_into(self, stored: Encoded, out: Array) -> None:
+    def decode_into(self, stored: Encoded, out: Array, *, threads: int = 1) -> None:
         """Read back what `encode` wrote into `out`, 1-D, of the source's dtype and size.
 
         Raises
@@ -389,77 +418,59 @@ class LaneContainer(Container):
         if out.dtype != fmt.dtype or out.shape != (prod(stored.shape),):
             raise InputError(f"out is {out.dtype} {out.shape}, stored {fmt.dtype} {stored.shape}")
         extent = unpack_index(stored, out.size)
-        words = out.view(fmt.word_dtype)
+        widths = self._checked_widths(stored, extent, fmt, out.size)
+        places = _places(extent.payload_bytes, extent.metadata_bytes)
+        words, lay = out.view(fmt.word_dtype), self.layout(fmt)
         payload = np.frombuffer(stored.payload, np.uint8)
-        metadata = np.frombuffer(stored.metadata, np.uint8)
-        at, meta_at = 0, 0
-        for block, raw in enumerate(extent.raw):
-            size, meta = int(extent.payload_bytes[block]), int(extent.metadata_bytes[block])
-            part = words[block * BLOCK_VALUES : (block + 1) * BLOCK_VALUES]
-            lanes, widths = payload[at : at + size], metadata[meta_at : meta_at + meta]
-            if raw:
-                _read_raw(lanes, widths, part)
-            else:
-                self._read_block(lanes, widths, part, fmt, stored.signed)
-            at, meta_at = at + size, meta_at + meta
 
-    def _read_block(
-        self,
-        payload: NDArray[np.uint8],
-        metadata: NDArray[np.uint8],
-        out: NDArray[np.unsignedinteger],
-        fmt: FloatFormat,
-        signed: bool,
-    ) -> None:
-        """Check one block's lengths against its widths, then unpack it into `out`."""
-        lay = self.layout(fmt)
-        rows = -(-out.size // ROW_VALUES)
-        coded = rows - (-(-rows // GROUP_ROWS) if lay.code == DELTA else 0)
-        coded = 0 if lay.code == FIXED else coded
-        widths = np.zeros(rows, np.uint8)
-        if len(metadata) != aligned(-(-3 * coded // 8)):
-            raise InputError(f"a block of {out.size} values has {len(metadata)} metadata bytes")
-        if coded:
-            kernels.unpack_widths(metadata, lay.code == DELTA, widths)
-        sizes = self.blocks_from_widths(
-            widths.sum(dtype=np.int64)[None], np.array([out.size]), fmt, signed=signed
-        )
-        if widths.max(initial=0) >= lay.exponent_bits or sizes.raw[0]:
-            raise InputError("a block's row widths are impossible for its dtype")
-        if sizes.payload_bytes[0] != len(payload):
-            raise InputError("a block's payload does not have the length its widths need")
-        lanes = np.zeros(len(payload) // 4 + 8, np.uint32)
-        lanes[:-8] = payload.view("<u4")
-        whole = np.zeros(rows * ROW_VALUES, out.dtype)
-        kernels.unpack_block(lanes, lay, int(signed), widths, whole)
-        out[:] = whole[: out.size]
+        def work(first: int, last: int) -> None:
+            scratch = np.empty(BLOCK_VALUES, words.dtype)
+            kernels.unpack(
+                payload, lay, int(stored.signed), widths, extent.raw, places, words, scratch,
+                first, last,
+            )  # fmt: skip
+
+        over_blocks(work, len(extent.raw), threads)
+
+    def _checked_widths(
+        self, stored: Encoded, extent: Extent, fmt: FloatFormat, size: int
+    ) -> NDArray[np.uint8]:
+        """Return the row widths; every block's lengths are those that its widths need."""
+        lay, values = self.layout(fmt), block_values(size)
+        widths = np.zeros(-(-size // ROW_VALUES), np.uint8)
+        sums, most = np.zeros(values.size, np.int64), np.zeros(values.size, np.int64)
+        if lay.code != FIXED:
+            starts = np.cumsum(extent.metadata_bytes) - extent.metadata_bytes
+            kernels.unpack_widths(
+                np.frombuffer(stored.metadata, np.uint8), lay.code == DELTA, values, starts,
+                extent.metadata_bytes, widths, sums, most,
+            )  # fmt: skip
+        need = self.blocks_from_widths(sums, values, fmt, signed=stored.signed)
+        plain = aligned(values * fmt.bytes)
+        payload = np.where(extent.raw, plain, need.payload_bytes)
+        metadata = np.where(extent.raw, 0, need.metadata_bytes)
+        wrong = (payload != extent.payload_bytes) | (metadata != extent.metadata_bytes)
+        wrong |= ~extent.raw & (need.raw | (most >= lay.exponent_bits))
+        if wrong.any():
+            raise InputError(
+                f"block {int(wrong.argmax())} does not have the lengths that its row widths need"
+            )
+        return widths
+
+
+def _places(payload_bytes: Int64s, metadata_bytes: Int64s) -> Int64s:
+    """Return start and length of every block's streams, int64 (4, blocks)."""
+    return np.stack(
+        [
+            np.cumsum(payload_bytes) - payload_bytes,
+            payload_bytes,
+            np.cumsum(metadata_bytes) - metadata_bytes,
+            metadata_bytes,
+        ]
+    )
 
 
 def _signed(asked: bool | None, seen: bool) -> bool:
     if asked is False and seen:
         raise InputError("signed=False was given, but a value has its sign bit set")
     return seen if asked is None else asked
-
-
-def _whole_rows(words: NDArray[np.unsignedinteger], lay: Layout) -> NDArray[np.unsignedinteger]:
-    """Fill the last row with exponent B, or in gecko-delta's rows 1 .. 7 the lane's base."""
-    missing = -words.size % ROW_VALUES
-    if not missing:
-        return words
-    bias = (1 << (lay.exponent_bits - 1)) - 1
-    filler = np.full(missing, bias, np.int64)
-    row = words.size // ROW_VALUES
-    if lay.code == DELTA and row % GROUP_ROWS:
-        first = (row - row % GROUP_ROWS) * ROW_VALUES + words.size % ROW_VALUES
-        fields = words[first : first + missing].astype(np.int64) >> lay.mantissa_bits
-        fields &= (1 << lay.exponent_bits) - 1
-        filler = np.where(fields == 0, bias, fields)
-    return np.concatenate([words, (filler << lay.mantissa_bits).astype(words.dtype)])
-
-
-def _read_raw(
-    payload: NDArray[np.uint8], metadata: NDArray[np.uint8], out: NDArray[np.unsignedinteger]
-) -> None:
-    if len(payload) != aligned(out.nbytes) or len(metadata):
-        raise InputError(f"a raw block of {out.size} values has {len(payload)} payload bytes")
-    out.view(np.uint8)[:] = payload[: out.nbytes]

@@ -102,7 +102,7 @@ def convert(values: Array, target: FloatFormat) -> Array:
     return out.view(target.dtype).reshape(values.shape)
 
 
-def _narrow_back(values: Array, target: FloatFormat) -> Array:
+def narrow_back(values: Array, target: FloatFormat) -> Array:
     """Convert stored words to the narrower source type; NaN payloads as they were."""
     out = words_of(convert(values, target))
     source = format_of(values.dtype)
@@ -144,7 +144,7 @@ class Plain(Container):
         source = format_of(x.dtype)
         if self.lossless_for(source):
             return np.array(x, order="C")
-        return _narrow_back(convert(x, self.fmt), source)
+        return narrow_back(convert(x, self.fmt), source)
 
     def encode(self, x: Array, *, signed: bool | None = None) -> Encoded:
         """Write the rounded words, little-endian."""
@@ -170,7 +170,7 @@ class Plain(Container):
         _check_length(stored, self.fmt.bytes)
         words = np.frombuffer(stored.payload, self.fmt.word_dtype)
         values = words.view(self.fmt.dtype).reshape(stored.shape)
-        return _narrow_back(values, source) if source != self.fmt else values.copy()
+        return narrow_back(values, source) if source != self.fmt else values.copy()
 
 
 @dataclass(frozen=True, kw_only=True)

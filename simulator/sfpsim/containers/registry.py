@@ -11,8 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
+from sfpsim.containers import blocks, floats
 from sfpsim.containers.base import Container
+from sfpsim.containers.crest import Crest
+from sfpsim.containers.floats import MiniFloat, ScaledMiniFloat
 from sfpsim.containers.gecko import GeckoBias, GeckoDelta
+from sfpsim.containers.integers import Uniform
 from sfpsim.containers.raw import AS_IS, PLAIN
 from sfpsim.containers.sfp import EXPONENT_CODES, Sfp, SfpFromTrace
 from sfpsim.errors import InputError
@@ -34,16 +38,54 @@ def _keys(options: Iterable[str]) -> str:
     return ", ".join(repr(key) for key in options)
 
 
-def _whole(key: str, text: str) -> int:
+def _whole(name: str, key: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 4):
-        raise InputError(f"sfp: {key}={text} is not allowed: a whole number")
+        raise InputError(f"{name}: {key}={text} is not allowed: a whole number")
     return int(text)
 
 
-def _sfp(options: Mapping[str, str]) -> Container:
-    unknown = set(options) - {"m", "e", "exponent"}
+def _only(name: str, options: Mapping[str, str], *allowed: str) -> None:
+    unknown = sorted(set(options) - set(allowed))
     if unknown:
-        raise InputError(f"sfp: unknown key {_keys(sorted(unknown))}: allowed are m, e, exponent")
+        raise InputError(f"{name}: unknown key {_keys(unknown)}: allowed are {', '.join(allowed)}")
+
+
+def _needed(name: str, options: Mapping[str, str], *keys: str) -> list[int]:
+    missing = [key for key in keys if key not in options]
+    if missing:
+        raise InputError(f"{name}: {', '.join(missing)} must be given, as in {name}:{keys[0]}=4")
+    return [_whole(name, key, options[key]) for key in keys]
+
+
+def _mini(plain: MiniFloat) -> Factory:
+    """Return the factory of a small float with the keys overflow and scale."""
+
+    def make(options: Mapping[str, str]) -> Container:
+        _only(plain.name, options, "overflow", "scale")
+        overflow = options.get("overflow", plain.overflow)
+        scale = options.get("scale", "none")
+        if scale not in ("none", "tensor"):
+            raise InputError(f"{plain.name}: scale={scale} is not allowed: none, tensor")
+        kind = ScaledMiniFloat if scale == "tensor" else MiniFloat
+        return kind(fmt=plain.fmt, name=plain.name, overflow=overflow)  # type: ignore[arg-type]
+
+    return make
+
+
+def _float(options: Mapping[str, str]) -> Container:
+    _only("float", options, "e", "m", "overflow")
+    exponent_bits, mantissa_bits = _needed("float", options, "e", "m")
+    overflow = options.get("overflow", "special")
+    return floats.any_float(exponent_bits, mantissa_bits, overflow)  # type: ignore[arg-type]
+
+
+def _int(options: Mapping[str, str]) -> Container:
+    _only("int", options, "n", "range")
+    return Uniform(bits=_needed("int", options, "n")[0], over=options.get("range", "tensor"))
+
+
+def _sfp(options: Mapping[str, str]) -> Container:
+    _only("sfp", options, "m", "e", "exponent")
     exponent = options.get("exponent", "fixed")
     if exponent not in EXPONENT_CODES:
         raise InputError(
@@ -52,9 +94,19 @@ def _sfp(options: Mapping[str, str]) -> Container:
     if "m" not in options and "e" not in options:
         return SfpFromTrace(exponent=exponent)  # type: ignore[arg-type]
     return Sfp(
-        mantissa_bits=_whole("m", options["m"]) if "m" in options else None,
-        exponent_bits=_whole("e", options["e"]) if "e" in options else 8,
+        mantissa_bits=_whole("sfp", "m", options["m"]) if "m" in options else None,
+        exponent_bits=_whole("sfp", "e", options["e"]) if "e" in options else 8,
         exponent=exponent,  # type: ignore[arg-type]
+    )
+
+
+def _crest(options: Mapping[str, str]) -> Container:
+    _only("crest", options, "m", "e")
+    return Crest(
+        quantizer=Sfp(
+            mantissa_bits=_whole("crest", "m", options["m"]) if "m" in options else None,
+            exponent_bits=_whole("crest", "e", options["e"]) if "e" in options else 8,
+        )
     )
 
 
@@ -63,6 +115,36 @@ BUILT_IN: dict[str, Factory] = {
     "gecko-bias": _fixed("gecko-bias", GeckoBias()),
     "gecko-delta": _fixed("gecko-delta", GeckoDelta()),
     "sfp": _sfp,
+    "crest": _crest,
+    "tf32": _fixed("tf32", floats.TF32),
+    "float": _float,
+    **{
+        plain.name: _mini(plain)
+        for plain in (
+            floats.FP8_E4M3,
+            floats.FP8_E5M2,
+            floats.FP6_E3M2,
+            floats.FP6_E2M3,
+            floats.FP4_E2M1,
+        )
+    },
+    **{
+        mx.name: _fixed(mx.name, mx)
+        for mx in (
+            blocks.MXFP8_E4M3,
+            blocks.MXFP8_E5M2,
+            blocks.MXFP6_E3M2,
+            blocks.MXFP6_E2M3,
+            blocks.MXFP4,
+        )
+    },
+    "mxint8": _fixed("mxint8", blocks.MxInt8()),
+    "nvfp4": _fixed("nvfp4", blocks.Nvfp4()),
+    **{f"msfp{n}": _fixed(f"msfp{n}", blocks.Msfp(total_bits=n)) for n in range(12, 17)},
+    "flexpoint": _fixed("flexpoint", blocks.Flexpoint()),
+    "int": _int,
+    "int8": _fixed("int8", Uniform(bits=8)),
+    "int4": _fixed("int4", Uniform(bits=4)),
 }
 HIDDEN: dict[str, Factory] = {"raw": _fixed("raw", AS_IS)}
 

@@ -256,13 +256,16 @@ def bench_table(found: Mapping[str, Any]) -> Table:
     """Return one row a measurement."""
     memcpy = found["memcpy_gbps"]
     title = "" if memcpy is None else f"memcpy in the same run: {memcpy:.1f} GB/s"
-    columns = ("bench", "name", "op", "mantissa bits", "GB/s", "of memcpy", "seconds")
-    table = _table(columns, columns[:3], title)
+    left = ("bench", "name", "op", "type")
+    columns = (*left, "threads", "mantissa bits", "GB/s", "of memcpy", "seconds")
+    table = _table(columns, left, title)
     for x in found["results"]:
         table.add_row(
             x["bench"],
             x["name"],
             x.get("op", x.get("level", "-")),
+            x.get("dtype", "-"),
+            number(x.get("threads"), "d"),
             number(x.get("mantissa_bits"), "d"),
             number(x.get("gbps"), ".2f"),
             number(x.get("memcpy_ratio"), ".3f"),

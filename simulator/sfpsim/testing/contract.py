@@ -49,7 +49,9 @@ def _check_values(
     _require(bits_equal(container.decode(stored), quantized), where, "decode(encode) == quantize")
     _require(quantized.dtype == x.dtype, where, "quantize keeps the dtype")
     _require(quantized.shape == x.shape, where, "quantize keeps the shape")
-    _require(bits_equal(container.quantize(quantized), quantized), where, "quantize is idempotent")
+    if container.stable:
+        again = container.quantize(quantized)
+        _require(bits_equal(again, quantized), where, "quantize is idempotent")
     if container.lossless_for(format_of(x.dtype)):
         _require(bits_equal(quantized, x), where, "lossless means quantize(x) == x")
 

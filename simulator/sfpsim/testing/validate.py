@@ -28,6 +28,7 @@ DECODED = (
     "fp16",
     "gecko-bias",
     "gecko-delta",
+    "crest",
     "sfp:m=4,e=5",
     "sfp:m=4,exponent=gecko-bias",
     "sfp:m=2,e=4,exponent=gecko-delta",
