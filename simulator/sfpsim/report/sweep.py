@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from sfpsim._version import __version__
 from sfpsim.experiment.sweep import PointResult, SweepResult, pareto, results_table
-from sfpsim.report.figures import Figure, paper_style, save
+from sfpsim.report.figures import Figure, save, styled
 from sfpsim.trace.writer import write_atomically
 
 MOST_ROWS = 30
@@ -41,9 +42,8 @@ def pareto_figure(results: list[PointResult]) -> Figure:
     from matplotlib.figure import Figure as Canvas
 
     sound = [r for r in results if r.error is None and r.time_ns is not None]
-    with paper_style():
-        figure = Canvas(figsize=(6.5, 4.0), layout="constrained")
-        axis = figure.subplots()
+    figure = Canvas(figsize=(6.5, 4.0), layout="constrained")
+    axis = figure.subplots()
     for name in dict.fromkeys(_label(r) for r in sound):
         mine = [r for r in sound if _label(r) == name]
         axis.scatter(
@@ -85,5 +85,5 @@ def write_sweep(results: list[PointResult], folder: str | Path) -> SweepResult:
         where / "results.json", msgspec.json.format(msgspec.json.encode(found)) + b"\n"
     )
     if found.pareto:
-        save([pareto_figure(results)], where)
+        save(styled([partial(pareto_figure, results)]), where)
     return found
