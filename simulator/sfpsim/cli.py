@@ -45,6 +45,10 @@ DetailName = Annotated[
     str | None,
     typer.Option("--detail", help="bandwidth or detailed; the machine's own by default."),
 ]
+TimelineFile = Annotated[
+    Path | None,
+    typer.Option("--timeline", metavar="FILE", help="Tracks and counters for Perfetto (.json.gz)."),
+]
 PerTensor = Annotated[bool, typer.Option("--per-tensor", help="List every tensor in the JSON.")]
 
 
@@ -87,7 +91,7 @@ def split_policies(texts: list[str]) -> list[str]:
 
 def _compare(
     trace: Any, policies: list[str], machine: str, detail: str | None = None,
-    per_tensor: bool = False, out: Path | None = None,
+    per_tensor: bool = False, out: Path | None = None, timeline: Path | None = None,
 ) -> Any:  # fmt: skip
     """Compare; whatever can be wrong with what was asked for is found before any work."""
     from sfpsim.containers.policy import parse_policy
@@ -99,11 +103,17 @@ def _compare(
         from sfpsim.report.write import make_folder
 
         make_folder(out)
+    steps: dict[str, Any] | None = None if timeline is None else {}
     with progress("measuring") as bar:
-        return compare(
+        found = compare(
             trace, parsed, machine=chosen, detail=detail,  # type: ignore[arg-type]
-            per_tensor=per_tensor, progress=bar,
+            per_tensor=per_tensor, progress=bar, timeline=steps,
         )  # fmt: skip
+    if timeline is not None and steps is not None:
+        from sfpsim.report.timeline import write_timeline
+
+        write_timeline({policy.spec: steps[policy.spec] for policy in parsed}, timeline)
+    return found
 
 
 def _deliver(result: Any, target: str | None, out: Path | None) -> None:
@@ -141,6 +151,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")] = (
         Path("demo-out")
     ),
+    timeline: TimelineFile = None,
     target: Json = None,
 ) -> None:
     """Replay the sample trace in every container."""
@@ -149,7 +160,7 @@ def demo(
 
     check_target(target)
     trace = _sample()
-    result = _compare(trace, list(DEMO_CONTAINERS), DEMO_MACHINE, out=out)
+    result = _compare(trace, list(DEMO_CONTAINERS), DEMO_MACHINE, out=out, timeline=timeline)
     study = _compare(trace, list(STUDY_CONTAINERS), STUDY_MACHINE)
     write_result(study, out / "one-unit.json")
     _deliver(result, target, out)
@@ -183,6 +194,7 @@ def replay(
     detail: DetailName = None,
     per_tensor: PerTensor = False,
     out: Out = None,
+    timeline: TimelineFile = None,
     target: Json = None,
 ) -> None:
     """Replay a trace under one policy."""
@@ -196,7 +208,7 @@ def replay(
             "use compare for several"
         )
     check_target(target)
-    result = _compare(open_trace(trace), policies, machine, detail, per_tensor, out)
+    result = _compare(open_trace(trace), policies, machine, detail, per_tensor, out, timeline)
     _deliver(result, target, out)
     say(limiter_table(result), quiet=is_stdout(target))
     say(layer_table(result.containers[0]), quiet=is_stdout(target))
@@ -217,6 +229,7 @@ def compare(
     detail: DetailName = None,
     per_tensor: PerTensor = False,
     out: Out = None,
+    timeline: TimelineFile = None,
     target: Json = None,
 ) -> None:  # fmt: skip
     """Compare containers or policies side by side."""
@@ -224,7 +237,8 @@ def compare(
 
     check_target(target)
     policies = split_policies(containers or list(PLAIN_CONTAINERS))
-    _deliver(_compare(open_trace(trace), policies, machine, detail, per_tensor, out), target, out)
+    found = _compare(open_trace(trace), policies, machine, detail, per_tensor, out, timeline)
+    _deliver(found, target, out)
 
 
 @app.command()
