@@ -14,11 +14,14 @@ from importlib.metadata import EntryPoint, entry_points
 from sfpsim.containers import blocks, floats
 from sfpsim.containers.base import Container
 from sfpsim.containers.crest import Crest
+from sfpsim.containers.exponents import BaseDelta, ShapeShifter
 from sfpsim.containers.floats import MiniFloat, ScaledMiniFloat
 from sfpsim.containers.gecko import GeckoBias, GeckoDelta
 from sfpsim.containers.integers import Uniform
+from sfpsim.containers.lines import Bdi, Bpc, Fpc
 from sfpsim.containers.raw import AS_IS, PLAIN
 from sfpsim.containers.sfp import EXPONENT_CODES, Sfp, SfpFromTrace
+from sfpsim.containers.zeros import ZVC_GROUP, Binarize, Gist, Masked
 from sfpsim.errors import InputError
 
 GROUP = "sfpsim.containers"
@@ -100,6 +103,19 @@ def _sfp(options: Mapping[str, str]) -> Container:
     )
 
 
+def _gist(name: str) -> Factory:
+    def make(options: Mapping[str, str]) -> Container:
+        _only(name, options, "dpr")
+        return Gist(dpr=options.get("dpr", "none"), mask=name == "gist++")
+
+    return make
+
+
+def _bdi(options: Mapping[str, str]) -> Container:
+    _only("bdi", options, "line")
+    return Bdi(line_bytes=_whole("bdi", "line", options.get("line", "64")))
+
+
 def _crest(options: Mapping[str, str]) -> Container:
     _only("crest", options, "m", "e")
     return Crest(
@@ -145,6 +161,16 @@ BUILT_IN: dict[str, Factory] = {
     "int": _int,
     "int8": _fixed("int8", Uniform(bits=8)),
     "int4": _fixed("int4", Uniform(bits=4)),
+    "js": _fixed("js", Masked()),
+    "zvc": _fixed("zvc", Masked(group=ZVC_GROUP)),
+    "gist": _gist("gist"),
+    "gist++": _gist("gist++"),
+    "gist-binarize": _fixed("gist-binarize", Binarize()),
+    "base-delta": _fixed("base-delta", BaseDelta()),
+    "shapeshifter": _fixed("shapeshifter", ShapeShifter()),
+    "bdi": _bdi,
+    "fpc": _fixed("fpc", Fpc()),
+    "bpc": _fixed("bpc", Bpc()),
 }
 HIDDEN: dict[str, Factory] = {"raw": _fixed("raw", AS_IS)}
 
