@@ -69,6 +69,11 @@ class CodedContainer(Container):
         """The family's name."""
         return self.family
 
+    def index_alone(self, entry: bytes) -> bytes:
+        """Return the entry with its start at 0."""
+        value = int.from_bytes(entry, "little")
+        return (value >> START_BITS << START_BITS).to_bytes(8, "little")
+
     def lossless_for(self, fmt: FloatFormat) -> bool:
         """Return True: every bit comes back."""
         return True

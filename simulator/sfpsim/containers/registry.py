@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from sfpsim.containers import blocks, floats
 from sfpsim.containers.base import Container
+from sfpsim.containers.baselines import TOOLS, Baseline
 from sfpsim.containers.crest import Crest
 from sfpsim.containers.exponents import BaseDelta, ShapeShifter
 from sfpsim.containers.floats import MiniFloat, ScaledMiniFloat
@@ -171,6 +172,7 @@ BUILT_IN: dict[str, Factory] = {
     "bdi": _bdi,
     "fpc": _fixed("fpc", Fpc()),
     "bpc": _fixed("bpc", Bpc()),
+    **{tool: _fixed(tool, Baseline(tool=tool)) for tool in TOOLS},
 }
 HIDDEN: dict[str, Factory] = {"raw": _fixed("raw", AS_IS)}
 

@@ -52,4 +52,5 @@ CODED = (
     "bpc",
 )
 GIST = ("gist:dpr=fp16", "gist:dpr=fp10", "gist++:dpr=fp8", "gist-binarize")
-ALL = (*PLAIN, *LANES, *CREST, *PACKED, *CODED, *GIST)
+BASELINES = ("zstd", "lz4", "blosc", "pcodec")
+ALL = (*PLAIN, *LANES, *CREST, *PACKED, *CODED, *GIST, *BASELINES)
