@@ -624,3 +624,68 @@ def coded(spec, x):
         index += entry.to_bytes(8, "little")
         payload += data.ljust(size, b"\0")
     return payload, index
+
+
+def bits_of_bytes(data):
+    return "".join(format(byte, "08b")[::-1] for byte in data)
+
+
+def number_of(text):
+    return int(text[::-1] or "0", 2)
+
+
+def take(text, *counts):
+    """Split a text into numbers of so many bits and what is left."""
+    numbers = []
+    for count in counts:
+        numbers.append(number_of(text[:count]))
+        text = text[count:]
+    return *numbers, text
+
+
+def table_of_block(text, fmt, entry_bits):
+    first, last, text = take(text, fmt.exponent_bits, fmt.exponent_bits)
+    *entries, text = take(text, *[entry_bits] * (last - first + 1))
+    return dict(zip(range(first, last + 1), entries, strict=True)), text
+
+
+def read_huffman(data, fmt, count):
+    """Words of one block, read code by code with dictionaries."""
+    lengths, text = table_of_block(bits_of_bytes(data), fmt, 4)
+    used = sorted((n, s) for s, n in lengths.items() if n)
+    codes, code, before = {}, 0, used[0][0] if used else 0
+    for length, symbol in used:
+        code <<= length - before
+        codes[format(code, f"0{length}b")] = symbol
+        code, before = code + 1, length
+    out = []
+    for _ in range(count):
+        size = 0
+        while used and text[:size] not in codes:
+            size += 1
+        symbol = codes[text[:size]] if used else next(iter(lengths))
+        mantissa, sign, text = take(text[size:], fmt.mantissa_bits, 1)
+        out.append(mantissa | symbol << fmt.mantissa_bits | sign << (fmt.bits - 1))
+    return out
+
+
+def read_ans(data, fmt, count):
+    """Words of one block, by the definition of range ANS."""
+    shares, text = table_of_block(bits_of_bytes(data), fmt, 12)
+    slots = [s for s, share in shares.items() for _ in range(share + 1)]
+    assert len(slots) == 4096
+    state, text = take(text, 32)
+    symbols = []
+    for _ in range(count):
+        symbol = slots[state % 4096]
+        symbols.append(symbol)
+        state = (shares[symbol] + 1) * (state // 4096) + state % 4096 - slots.index(symbol)
+        if state < 1 << 16:
+            half, text = take(text, 16)
+            state = state << 16 | half
+    assert state == 1 << 16
+    out = []
+    for symbol in symbols:
+        mantissa, sign, text = take(text, fmt.mantissa_bits, 1)
+        out.append(mantissa | symbol << fmt.mantissa_bits | sign << (fmt.bits - 1))
+    return out

@@ -15,6 +15,7 @@ from sfpsim.containers import blocks, floats
 from sfpsim.containers.base import Container
 from sfpsim.containers.baselines import TOOLS, Baseline
 from sfpsim.containers.crest import Crest
+from sfpsim.containers.entropy import Ans, Huffman
 from sfpsim.containers.exponents import BaseDelta, ShapeShifter
 from sfpsim.containers.floats import MiniFloat, ScaledMiniFloat
 from sfpsim.containers.gecko import GeckoBias, GeckoDelta
@@ -172,6 +173,8 @@ BUILT_IN: dict[str, Factory] = {
     "bdi": _bdi,
     "fpc": _fixed("fpc", Fpc()),
     "bpc": _fixed("bpc", Bpc()),
+    "huffman": _fixed("huffman", Huffman()),
+    "ans": _fixed("ans", Ans()),
     **{tool: _fixed(tool, Baseline(tool=tool)) for tool in TOOLS},
 }
 HIDDEN: dict[str, Factory] = {"raw": _fixed("raw", AS_IS)}

@@ -23,6 +23,7 @@ SPECS = (
     "msfp12", "msfp13", "msfp14", "msfp15", "msfp16", "flexpoint", "int8", "int4",
     "int:n=4,range=64", "gecko-bias", "gecko-delta", "crest", "base-delta", "shapeshifter",
     "js", "zvc", "gist", "gist++", "gist:dpr=fp10", "gist-binarize", "bdi", "fpc", "bpc",
+    "huffman", "ans",
 )  # fmt: skip
 VALUES = 65_536
 HEAD = (

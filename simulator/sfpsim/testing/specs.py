@@ -52,5 +52,6 @@ CODED = (
     "bpc",
 )
 GIST = ("gist:dpr=fp16", "gist:dpr=fp10", "gist++:dpr=fp8", "gist-binarize")
+ENTROPY = ("huffman", "ans")
 BASELINES = ("zstd", "lz4", "blosc", "pcodec")
-ALL = (*PLAIN, *LANES, *CREST, *PACKED, *CODED, *GIST, *BASELINES)
+ALL = (*PLAIN, *LANES, *CREST, *PACKED, *CODED, *GIST, *ENTROPY, *BASELINES)
