@@ -19,7 +19,17 @@ from sfpsim.testing.contract import bits_equal
 from sfpsim.testing.strategies import edge_cases
 
 SPECS = ["fp32", "bf16", "gecko-bias", "gecko-delta", "sfp:m=4,e=5", "sfp:exponent=gecko-bias,e=8"]
-SPECS += ["crest", "mxfp6-e3m2", "nvfp4", "int:n=5,range=64", "zvc", "bpc", "gist:dpr=fp10"]
+SPECS += [
+    "crest",
+    "js+crest",
+    "huffman",
+    "mxfp6-e3m2",
+    "nvfp4",
+    "int:n=5,range=64",
+    "zvc",
+    "bpc",
+    "gist:dpr=fp10",
+]
 BLOCKWISE = [spec for spec in SPECS if parse_container(spec).blockwise]
 TENSOR = np.random.default_rng(0).standard_normal(16384 + 700).astype(np.float32)
 

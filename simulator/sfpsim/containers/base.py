@@ -208,7 +208,7 @@ class Container(abc.ABC):
     def index_alone(self, entry: bytes) -> bytes:
         """Return the index of a tensor of one block, from its entry in a longer tensor.
 
-        `entry` is the block's 8 bytes, empty where the container has no index.
+        `entry` is the block's bytes, empty where the container has no index.
         """
         return entry
 

@@ -288,7 +288,8 @@ def _decode_alone(
         container = parse_container(header.container)
         if not container.blockwise:
             raise InputError(f"container {header.container!r} reads whole tensors only")
-        entry = container.index_alone(index[8 * block : 8 * block + 8])
+        step = len(index) // header.blocks
+        entry = container.index_alone(index[step * block : step * (block + 1)])
         values = min(BLOCK_VALUES, prod(header.shape) - block * BLOCK_VALUES)
         alone = Encoded(
             payload=payload,

@@ -21,6 +21,7 @@ from sfpsim.containers.floats import MiniFloat, ScaledMiniFloat
 from sfpsim.containers.gecko import GeckoBias, GeckoDelta
 from sfpsim.containers.integers import Uniform
 from sfpsim.containers.lines import Bdi, Bpc, Fpc
+from sfpsim.containers.masked import PREFIX, ZeroMasked
 from sfpsim.containers.raw import AS_IS, PLAIN
 from sfpsim.containers.sfp import EXPONENT_CODES, Sfp, SfpFromTrace
 from sfpsim.containers.zeros import ZVC_GROUP, Binarize, Gist, Masked
@@ -221,7 +222,8 @@ def _options(text: str, rest: str) -> dict[str, str]:
 def parse_container(text: str) -> Container:
     """Return the container that ``NAME[:key=value,...]`` describes.
 
-    Bare ``sfp`` (or with ``exponent=`` only) gives an `SfpFromTrace`.
+    ``js+`` before it puts a zero mask in front. Bare ``sfp`` (or with ``exponent=`` only)
+    gives an `SfpFromTrace`.
 
     Raises
     ------
@@ -233,6 +235,8 @@ def parse_container(text: str) -> Container:
     >>> parse_container("sfp:m=4,e=5").spec
     'sfp:m=4,e=5'
     """
+    if text.strip().startswith(PREFIX):
+        return ZeroMasked(inner=parse_container(text.strip().removeprefix(PREFIX)))
     name, colon, rest = text.strip().partition(":")
     options = _options(text, rest) if colon else {}
     factory = _factory(name)

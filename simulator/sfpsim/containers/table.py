@@ -22,7 +22,8 @@ SPECS = (
     "mxfp8-e4m3", "mxfp8-e5m2", "mxfp6-e3m2", "mxfp6-e2m3", "mxfp4", "mxint8", "nvfp4",
     "msfp12", "msfp13", "msfp14", "msfp15", "msfp16", "flexpoint", "int8", "int4",
     "int:n=4,range=64", "gecko-bias", "gecko-delta", "crest", "base-delta", "shapeshifter",
-    "js", "zvc", "gist", "gist++", "gist:dpr=fp10", "gist-binarize", "bdi", "fpc", "bpc",
+    "js", "zvc", "js+crest", "gist", "gist++", "gist:dpr=fp10", "gist-binarize", "bdi", "fpc",
+    "bpc",
     "huffman", "ans",
 )  # fmt: skip
 VALUES = 65_536

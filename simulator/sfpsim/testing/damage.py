@@ -22,7 +22,17 @@ from sfpsim.containers.bitstream import Header, read_sfp, verify_sfp, write_sfp
 from sfpsim.containers.registry import parse_container
 from sfpsim.errors import InputError
 
-SPECS = ("bf16", "gecko-bias", "gecko-delta", "sfp:m=4,e=5", "crest", "mxfp8-e4m3", "int8", "zvc")
+SPECS = (
+    "bf16",
+    "gecko-bias",
+    "gecko-delta",
+    "sfp:m=4,e=5",
+    "crest",
+    "mxfp8-e4m3",
+    "int8",
+    "zvc",
+    "js+crest",
+)
 MOST_MEMORY_BYTES = 100_000_000
 Damage = Callable[[bytes, np.random.Generator], bytes]
 

@@ -52,6 +52,15 @@ CODED = (
     "bpc",
 )
 GIST = ("gist:dpr=fp16", "gist:dpr=fp10", "gist++:dpr=fp8", "gist-binarize")
+MASKED = (
+    "js+crest",
+    "js+gecko-delta",
+    "js+sfp:m=4,e=5",
+    "js+bf16",
+    "js+mxfp4",
+    "js+fp8-e4m3",
+    "js+huffman",
+)
 ENTROPY = ("huffman", "ans")
 BASELINES = ("zstd", "lz4", "blosc", "pcodec")
-ALL = (*PLAIN, *LANES, *CREST, *PACKED, *CODED, *GIST, *ENTROPY, *BASELINES)
+ALL = (*PLAIN, *LANES, *CREST, *PACKED, *CODED, *GIST, *MASKED, *ENTROPY, *BASELINES)
