@@ -32,7 +32,11 @@ from sfpsim.hardware.dram.device import Device, decode_yaml, devices, load_devic
 from sfpsim.hardware.machine import load_machine, machines
 from sfpsim.workload.training import plan_trace
 
-LENGTHS = {"sfp": ("sfp:m=2,e=4", "sfp:m=4,exponent=gecko-bias", "sfp:m=3,exponent=gecko-delta")}
+LENGTHS = {
+    "sfp": ("sfp:m=2,e=4", "sfp:m=4,exponent=gecko-bias", "sfp:m=3,exponent=gecko-delta"),
+    "float": ("float:e=5,m=4",),
+    "int": ("int:n=4,range=64",),
+}
 SPECS = [spec for name in BUILT_IN for spec in LENGTHS.get(name, (name,))]
 POLICIES = [*SPECS, "all=sfp:m=2,e=4", "weight=bf16;gradient=gecko-bias"]
 

@@ -14,18 +14,25 @@ LOW32 = 0xFFFFFFFF
 
 
 @compiled
+def _signed(value: int, bits: int) -> int:
+    """Return the low bits as two's complement, 1 to 64 of them; also in plain Python."""
+    sign = 1 << (bits - 1)
+    return ((value & (((sign - 1) << 1) | 1)) ^ sign) - sign
+
+
+@compiled
 def _element(data: Bytes, at: int, size: int) -> int:
     """Return a little-endian element, sign-extended, 0 behind the end."""
     value = 0
     for byte in range(size):
         if at + byte < data.size:
             value |= as_int(data[np.uint64(at + byte)]) << (8 * byte)
-    return (value << (64 - 8 * size)) >> (64 - 8 * size)
+    return _signed(value, 8 * size)
 
 
 @compiled
 def _fits(value: int, bits: int) -> bool:
-    return (value << (64 - bits)) >> (64 - bits) == value
+    return _signed(value, bits) == value
 
 
 @compiled
@@ -66,7 +73,7 @@ def _bdi_base(data: Bytes, first: int, line: int, size: int, delta: int) -> tupl
             continue
         if not found:
             base, found = value, True
-        distance = ((value - base) << (64 - 8 * size)) >> (64 - 8 * size)
+        distance = _signed(value - base, 8 * size)
         if not _fits(distance, 8 * delta):
             return False, 0
     return True, base
@@ -124,7 +131,7 @@ def _get_bytes(data: Bytes, position: int, size: int) -> int:
     value = 0
     for byte in range(size):
         value |= get(data, position + 8 * byte, 8) << (8 * byte)
-    return (value << (64 - 8 * size)) >> (64 - 8 * size)
+    return _signed(value, 8 * size)
 
 
 @compiled
@@ -160,7 +167,7 @@ def read_bdi(data: Bytes, line: int, out: Bytes) -> int:
 @compiled
 def _fpc_pattern(word: int) -> tuple[int, int, int]:
     """Return prefix, payload and payload bits of a word (sign-extended) that is not 0."""
-    low, high = (word << 48) >> 48, word >> 16
+    low, high = _signed(word, 16), word >> 16
     if _fits(word, 4):
         return 1, word & 0xF, 4
     if _fits(word, 8):
@@ -203,12 +210,12 @@ def _fpc_word(prefix: int, data: Bytes, position: int) -> tuple[int, int]:
     if prefix <= 3:
         count = 2 << prefix
         value = get(data, position, count)
-        return (value << (64 - count)) >> (64 - count), count
+        return _signed(value, count), count
     if prefix == 4:
         return get(data, position, 16) << 16, 16
     if prefix == 5:
         low, high = get(data, position, 8), get(data, position + 8, 8)
-        low, high = (low << 56) >> 56, (high << 56) >> 56
+        low, high = _signed(low, 8), _signed(high, 8)
         return (low & 0xFFFF) | (high & 0xFFFF) << 16, 16
     if prefix == 6:
         return get(data, position, 8) * 0x01010101, 8
@@ -318,7 +325,7 @@ def _get_base(data: Bytes, position: int) -> tuple[int, int]:
         return 0, position + 3
     count = 4 if kind == 4 else (8 if kind == 2 else 16)
     value = get(data, position + 3, count)
-    return (value << (64 - count)) >> (64 - count), position + 3 + count
+    return _signed(value, count), position + 3 + count
 
 
 @compiled
