@@ -5,6 +5,7 @@ texts 'nan', 'inf', '-inf', '-0'.
 """
 
 import functools
+import itertools
 import math
 import struct
 from fractions import Fraction
@@ -427,3 +428,264 @@ def same_value(got, want, fmt):
 def float32(q):
     with np.errstate(all="ignore"):
         return float(np.float32(float(q)))
+
+
+def text_of_word(word, fmt):
+    return low_first(word, fmt.bits)
+
+
+def masked_text(block, fmt, group):
+    text = ""
+    for part in groups(block, group):
+        text += "".join("1" if w else "0" for w in part)
+        text += "".join(text_of_word(w, fmt) for w in part if w)
+    return text
+
+
+def csr_text(block, fmt):
+    text = ""
+    for part in groups(block, 256):
+        held = [(i, w) for i, w in enumerate(part) if w]
+        text += low_first(len(held), 9)
+        text += "".join(low_first(i, 8) + text_of_word(w, fmt) for i, w in held)
+    return text
+
+
+def value_text(word, base, width, fmt):
+    sign, exponent, mantissa = fields(word, fmt)
+    flag, magnitude = naive.gecko_symbol(exponent, base, "gecko-delta", fmt)
+    code = low_first(magnitude, width) + str(flag)
+    return code + low_first(mantissa, fmt.mantissa_bits) + str(sign)
+
+
+def width_of(block, base, fmt):
+    magnitudes = [naive.gecko_symbol(fields(w, fmt)[1], base, "gecko-delta", fmt)[1] for w in block]
+    return max(magnitudes, default=0).bit_length()
+
+
+def base_delta_text(block, fmt):
+    text = ""
+    for part in groups(block, 32):
+        base = fields(part[0], fmt)[1] or fmt.bias
+        width = width_of(part[1:], base, fmt)
+        text += text_of_word(part[0], fmt) + low_first(width, 3)
+        text += "".join(value_text(w, base, width, fmt) for w in part[1:])
+    return text
+
+
+def shapeshifter_text(block, fmt):
+    text = ""
+    for part in groups(block, 16):
+        held = [w for w in part if w]
+        width = width_of(held, fmt.bias, fmt)
+        text += "".join("1" if w else "0" for w in part) + low_first(width, 3)
+        text += "".join(value_text(w, fmt.bias, width, fmt) for w in held)
+    return text
+
+
+def signed(data):
+    return int.from_bytes(data, "little", signed=True)
+
+
+def fits(value, bits):
+    return -(2 ** (bits - 1)) <= value < 2 ** (bits - 1)
+
+
+def byte_text(value, size):
+    return low_first(value % 256**size, 8 * size)
+
+
+def bdi_text(data, line):
+    text = ""
+    for part in groups(data, line):
+        part = part.ljust(line, b"\0")
+        if len(set(groups(part, 8))) == 1:
+            zero = part == bytes(line)
+            text += low_first(0 if zero else 1, 4)
+            text += "0" * 8 if zero else byte_text(signed(part[:8]), 8)
+            continue
+        for tag, (size, delta) in enumerate([(8, 1), (4, 1), (8, 2), (2, 1), (4, 2), (8, 4)], 2):
+            values = [signed(v) for v in groups(part, size)]
+            far = [v for v in values if not fits(v, 8 * delta)]
+            base = far[0] if far else 0
+            wrapped = [signed((v - base).to_bytes(9, "little", signed=True)[:size]) for v in far]
+            if all(fits(d, 8 * delta) for d in wrapped):
+                near = ["0" if fits(v, 8 * delta) else "1" for v in values]
+                text += low_first(tag, 4) + "".join(near) + byte_text(base, size)
+                for v, m in zip(values, near, strict=True):
+                    text += byte_text(v - base if m == "1" else v, delta)
+                break
+        else:
+            text += "1111" + "".join(byte_text(b, 1) for b in part)
+    return text
+
+
+def words_of_bytes(data):
+    return [signed(part.ljust(4, b"\0")) for part in groups(data, 4)]
+
+
+def fpc_text(data):
+    text, left = "", words_of_bytes(data)
+    while left:
+        word, run = left[0], 0
+        while run < min(8, len(left)) and left[run] == 0:
+            run += 1
+        if run:
+            text += "000" + low_first(run - 1, 3)
+            left = left[run:]
+            continue
+        raw = word % 2**32
+        halves = [signed(raw.to_bytes(4, "little")[at : at + 2]) for at in (0, 2)]
+        sizes = [n for n in (4, 8, 16) if fits(word, n)]
+        if sizes:
+            text += low_first(sizes[0].bit_length() - 2, 3) + low_first(
+                raw % 2 ** sizes[0], sizes[0]
+            )
+        elif halves[0] == 0:
+            text += low_first(4, 3) + byte_text(halves[1], 2)
+        elif all(fits(h, 8) for h in halves):
+            text += low_first(5, 3) + byte_text(halves[0], 1) + byte_text(halves[1], 1)
+        elif len(set(raw.to_bytes(4, "little"))) == 1:
+            text += low_first(6, 3) + byte_text(raw, 1)
+        else:
+            text += low_first(7, 3) + byte_text(raw, 4)
+        left = left[1:]
+    return text
+
+
+def bpc_text(data):
+    text = ""
+    for part in groups(words_of_bytes(data), 32):
+        part = part + [0] * (32 - len(part))
+        base = part[0]
+        sizes = [n for n in (4, 8, 16) if fits(base, n)]
+        if base == 0:
+            text += "000"
+        elif sizes:
+            text += {4: "001", 8: "010", 16: "011"}[sizes[0]]
+            text += low_first(base % 2 ** sizes[0], sizes[0])
+        else:
+            text += "1" + low_first(base % 2**32, 32)
+        deltas = [(b - a) % 2**33 for a, b in itertools.pairwise(part)]
+        planes = ["".join(str(d >> p & 1) for d in deltas) for p in range(32, -1, -1)]
+        above, codes = "0" * 31, []
+        for plane in planes:
+            crossed = "".join(str(int(a != b)) for a, b in zip(plane, above, strict=True))
+            above = plane
+            if "1" not in crossed:
+                codes.append("zero")
+            elif "0" not in crossed:
+                codes.append("00000")
+            elif "1" not in plane:
+                codes.append("00001")
+            elif crossed.count("1") == 2 and "11" in crossed:
+                codes.append("00010" + low_first(crossed.index("1"), 5))
+            elif crossed.count("1") == 1:
+                codes.append("00011" + low_first(crossed.index("1"), 5))
+            else:
+                codes.append("1" + crossed)
+        while codes:
+            run = 0
+            while run < len(codes) and codes[run] == "zero":
+                run += 1
+            text += "01" + low_first(run - 2, 5) if run > 1 else "001" if run else codes[0]
+            codes = codes[max(run, 1) :]
+    return text
+
+
+def coded_text(spec, block, fmt):
+    data = b"".join(w.to_bytes(fmt.bytes, "little") for w in block)
+    return {
+        "js": lambda: masked_text(block, fmt, 8),
+        "zvc": lambda: masked_text(block, fmt, 32),
+        "gist": lambda: csr_text(block, fmt),
+        "gist++": lambda: masked_text(block, fmt, 8),
+        "base-delta": lambda: base_delta_text(block, fmt),
+        "shapeshifter": lambda: shapeshifter_text(block, fmt),
+        "bdi": lambda: bdi_text(data, 64),
+        "bdi:line=32": lambda: bdi_text(data, 32),
+        "fpc": lambda: fpc_text(data),
+        "bpc": lambda: bpc_text(data),
+    }[spec]()
+
+
+def coded(spec, x):
+    """Payload and index of a container whose blocks are coded on their own."""
+    fmt = format_of(x.dtype)
+    payload, index = b"", b""
+    for block in groups(words(x), 16384):
+        data = bits_to_bytes(coded_text(spec, block, fmt))
+        size = -(-len(data) // 64) * 64
+        plain = -(-len(block) * fmt.bytes // 64) * 64
+        raw = size >= plain
+        if raw:
+            data, size = b"".join(w.to_bytes(fmt.bytes, "little") for w in block), plain
+        entry = len(payload) // 64 | size // 64 << 40 | int(raw) << 63
+        index += entry.to_bytes(8, "little")
+        payload += data.ljust(size, b"\0")
+    return payload, index
+
+
+def bits_of_bytes(data):
+    return "".join(format(byte, "08b")[::-1] for byte in data)
+
+
+def number_of(text):
+    return int(text[::-1] or "0", 2)
+
+
+def take(text, *counts):
+    """Split a text into numbers of so many bits and what is left."""
+    numbers = []
+    for count in counts:
+        numbers.append(number_of(text[:count]))
+        text = text[count:]
+    return *numbers, text
+
+
+def table_of_block(text, fmt, entry_bits):
+    first, last, text = take(text, fmt.exponent_bits, fmt.exponent_bits)
+    *entries, text = take(text, *[entry_bits] * (last - first + 1))
+    return dict(zip(range(first, last + 1), entries, strict=True)), text
+
+
+def read_huffman(data, fmt, count):
+    """Words of one block, read code by code with dictionaries."""
+    lengths, text = table_of_block(bits_of_bytes(data), fmt, 4)
+    used = sorted((n, s) for s, n in lengths.items() if n)
+    codes, code, before = {}, 0, used[0][0] if used else 0
+    for length, symbol in used:
+        code <<= length - before
+        codes[format(code, f"0{length}b")] = symbol
+        code, before = code + 1, length
+    out = []
+    for _ in range(count):
+        size = 0
+        while used and text[:size] not in codes:
+            size += 1
+        symbol = codes[text[:size]] if used else next(iter(lengths))
+        mantissa, sign, text = take(text[size:], fmt.mantissa_bits, 1)
+        out.append(mantissa | symbol << fmt.mantissa_bits | sign << (fmt.bits - 1))
+    return out
+
+
+def read_ans(data, fmt, count):
+    """Words of one block, by the definition of range ANS."""
+    shares, text = table_of_block(bits_of_bytes(data), fmt, 12)
+    slots = [s for s, share in shares.items() for _ in range(share + 1)]
+    assert len(slots) == 4096
+    state, text = take(text, 32)
+    symbols = []
+    for _ in range(count):
+        symbol = slots[state % 4096]
+        symbols.append(symbol)
+        state = (shares[symbol] + 1) * (state // 4096) + state % 4096 - slots.index(symbol)
+        if state < 1 << 16:
+            half, text = take(text, 16)
+            state = state << 16 | half
+    assert state == 1 << 16
+    out = []
+    for symbol in symbols:
+        mantissa, sign, text = take(text, fmt.mantissa_bits, 1)
+        out.append(mantissa | symbol << fmt.mantissa_bits | sign << (fmt.bits - 1))
+    return out

@@ -53,7 +53,6 @@ def test_more_mantissa_than_the_source_has(sfpsim, arrays, tmp_path):
         (("replay", "X", "--contianer", "fp32"), "--contianer"),
         (("replay", "X"), "--container"),
         (("replay",), "TRACE"),
-        (("replay", "X", "-c", "fp32", "--timeline", "t"), "--timeline"),
         (("replay", "X", "-c", "fp32", "--export-trace", "t"), "--export-trace"),
         (("replay", "X", "-c", "fp32", "--machine", "tpu"), "'tpu'"),
         (("replay", "X", "-c", "fp32", "--detail", "coarse"), "'coarse'"),

@@ -57,7 +57,8 @@ def test_usage_errors_are_one_line():
 
 
 WAITING = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run unattended
 from sfpsim import cli
 import sfpsim.trace.reader
 def slow(path):

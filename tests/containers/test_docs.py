@@ -16,3 +16,9 @@ def test_the_container_of_the_docs_keeps_the_contract():
     container = namespace["make"]({})
     for x in edge_cases().values():
         check_container(container, x)
+
+
+def test_the_table_of_all_containers_is_up_to_date():
+    from sfpsim.containers.table import page
+
+    assert (PAGE.parent / "zoo.md").read_text() == page()

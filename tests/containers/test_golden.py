@@ -88,3 +88,33 @@ def test_kernels_are_right_as_plain_python():
         check=False,
     )
     assert result.returncode == 0, result.stderr
+
+
+GOLDEN_IN_PLAIN_PYTHON = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from sfpsim.containers.registry import parse_container
+from sfpsim.formats import FORMATS
+golden = json.loads(Path(sys.argv[1]).read_text())
+for case in golden["cases"]:
+    given = golden["inputs"][case["input"]]
+    fmt = FORMATS[given["dtype"]]
+    x = np.frombuffer(bytes.fromhex(given["words"]), fmt.word_dtype).view(fmt.dtype)
+    container = parse_container(case["container"])
+    stored = container.encode(x)
+    assert stored.payload.hex() == case["payload"], case["container"]
+    assert stored.metadata.hex() == case["metadata"], case["container"]
+    assert container.decode(stored).tobytes() == container.quantize(x).tobytes()
+"""
+
+
+def test_golden_bytes_are_those_of_the_kernels_as_plain_python():
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", GOLDEN_IN_PLAIN_PYTHON, str(FIXTURE / "golden.json")],
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr

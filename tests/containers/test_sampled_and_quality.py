@@ -98,7 +98,17 @@ def test_quality_is_that_of_finite_values_and_merges():
     x = np.array([1.0, -2.0, 0.0, np.nan, np.inf, 4.0], np.float32)
     q = np.array([1.0, -1.0, 1.0, 1.0, 3.0, 3.0], np.float32)
     whole = quality(x, q)
-    assert whole == Quality(max_rel_error=0.5, signal_power=21.0, noise_power=3.0)
+    assert whole == Quality(
+        max_rel_error=0.5,
+        signal_power=21.0,
+        noise_power=3.0,
+        stored_power=12.0,
+        product=15.0,
+        specials_lost=2,
+    )
+    assert whole.cosine == pytest.approx(15 / (21 * 12) ** 0.5)
+    assert quality(q, x).specials_made == 2
+    assert quality(x[:1], 0 * x[:1]).zeros_made == 1
     assert whole.sqnr_db == pytest.approx(8.45098, abs=1e-5)
     assert quality(x[:2], q[:2]) + quality(x[2:], q[2:]) == whole
     assert quality(x, x).sqnr_db is None

@@ -5,13 +5,32 @@ import msgspec
 import numpy as np
 import pytest
 
-from sfpsim.containers.bitstream import Header, read_sfp, verify_sfp, write_sfp
+from sfpsim.containers.bitstream import (
+    Header,
+    read_sfp,
+    read_sfp_block,
+    verify_sfp,
+    write_sfp,
+)
 from sfpsim.containers.registry import parse_container
 from sfpsim.errors import InputError
+from sfpsim.testing import damage
 from sfpsim.testing.contract import bits_equal
 from sfpsim.testing.strategies import edge_cases
 
 SPECS = ["fp32", "bf16", "gecko-bias", "gecko-delta", "sfp:m=4,e=5", "sfp:exponent=gecko-bias,e=8"]
+SPECS += [
+    "crest",
+    "js+crest",
+    "huffman",
+    "mxfp6-e3m2",
+    "nvfp4",
+    "int:n=5,range=64",
+    "zvc",
+    "bpc",
+    "gist:dpr=fp10",
+]
+BLOCKWISE = [spec for spec in SPECS if parse_container(spec).blockwise]
 TENSOR = np.random.default_rng(0).standard_normal(16384 + 700).astype(np.float32)
 
 
@@ -105,3 +124,44 @@ def test_what_is_no_file(tmp_path):
         verify_sfp(tmp_path / "x.sfp")
     with pytest.raises(InputError, match="cannot be written"):
         write_sfp(tmp_path / "no" / "x.sfp", parse_container("fp32"), TENSOR)
+
+
+@pytest.mark.parametrize("spec", BLOCKWISE)
+def test_a_block_is_read_alone(tmp_path, spec):
+    path, container = tmp_path / "x.sfp", parse_container(spec)
+    x = np.concatenate([TENSOR, np.zeros(16384, np.float32), TENSOR])
+    write_sfp(path, container, x)
+    whole = container.quantize(x)
+    for block in range(-(-x.size // 16384)):
+        part = whole[block * 16384 : (block + 1) * 16384]
+        assert bits_equal(read_sfp_block(path, block), part)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert bits_equal(read_sfp_block(path, 0), whole[:16384])
+    with pytest.raises(InputError, match="damaged"):
+        read_sfp_block(path, 3)
+    with pytest.raises(InputError, match="0 to 3"):
+        read_sfp_block(path, 4)
+
+
+def test_a_block_that_needs_the_tensor_is_not_read_alone(tmp_path):
+    write_sfp(tmp_path / "x.sfp", parse_container("nvfp4"), TENSOR)
+    with pytest.raises(InputError, match="whole tensors only"):
+        read_sfp_block(tmp_path / "x.sfp", 0)
+
+
+def test_a_newer_file_is_refused_with_its_version(tmp_path):
+    path = tmp_path / "x.sfp"
+    write_sfp(path, parse_container("bf16"), TENSOR)
+    data = bytearray(path.read_bytes())
+    data[4] = 2
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"version 2 of \.sfp is not supported, 1 is: a newer"):
+        read_sfp(path)
+
+
+def test_damaged_files_are_refused(tmp_path):
+    accepted, memory = damage.run(1200, tmp_path)
+    assert accepted == 0
+    assert memory < damage.MOST_MEMORY_BYTES

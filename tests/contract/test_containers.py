@@ -21,7 +21,8 @@ QUICK = settings(
 
 
 def test_every_family_is_checked():
-    assert {spec.partition(":")[0] for spec in specs.ALL} == set(registry.BUILT_IN)
+    plain = [spec for spec in specs.ALL if not spec.startswith("js+")]
+    assert {spec.partition(":")[0] for spec in plain} == set(registry.BUILT_IN)
 
 
 @pytest.mark.parametrize("spec", SPECS)

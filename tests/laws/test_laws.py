@@ -13,7 +13,7 @@ from hardware.machines import machine
 from sfpsim.containers.base import CodecTiming
 from sfpsim.containers.policy import ROLES, Policy, parse_policy, policy_of
 from sfpsim.containers.raw import Plain
-from sfpsim.containers.registry import BUILT_IN, parse_container
+from sfpsim.containers.registry import parse_container
 from sfpsim.energy.model import (
     LEVELS,
     ArithmeticTable,
@@ -30,10 +30,15 @@ from sfpsim.experiment.tensors import Tensors
 from sfpsim.formats import FP32
 from sfpsim.hardware.dram.device import Device, decode_yaml, devices, load_device, presets
 from sfpsim.hardware.machine import load_machine, machines
+from sfpsim.testing.specs import ALL, PLAIN
 from sfpsim.workload.training import plan_trace
 
-LENGTHS = {"sfp": ("sfp:m=2,e=4", "sfp:m=4,exponent=gecko-bias", "sfp:m=3,exponent=gecko-delta")}
-SPECS = [spec for name in BUILT_IN for spec in LENGTHS.get(name, (name,))]
+ONE_OF_A_FAMILY = (
+    "sfp:m=2,e=4", "sfp:m=4,exponent=gecko-bias", "sfp:m=3,exponent=gecko-delta", "crest",
+    "float:e=4,m=2", "fp8-e4m3:scale=tensor", "mxfp8-e4m3", "mxint8", "nvfp4", "msfp12",
+    "flexpoint", "int:n=5,range=64",
+)  # fmt: skip
+SPECS = [*PLAIN, "gecko-bias", "gecko-delta", *ONE_OF_A_FAMILY]
 POLICIES = [*SPECS, "all=sfp:m=2,e=4", "weight=bf16;gradient=gecko-bias"]
 
 
@@ -144,7 +149,7 @@ def test_every_number_has_a_unit_and_a_source():
         chosen = load_machine(name)
         parts = [getattr(chosen, part) for part in ("compute", "buffer", "codec", "dma", "memory")]
         assert all(part.source for part in parts)
-    for spec in SPECS:
+    for spec in ALL:
         container = parse_container(spec)
         assert container.source
         assert container.timing.source

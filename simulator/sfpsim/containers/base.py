@@ -205,6 +205,13 @@ class Container(abc.ABC):
     def decode(self, stored: Encoded) -> Array:
         """Read back what `encode` wrote; same dtype and shape as the source."""
 
+    def index_alone(self, entry: bytes) -> bytes:
+        """Return the index of a tensor of one block, from its entry in a longer tensor.
+
+        `entry` is the block's bytes, empty where the container has no index.
+        """
+        return entry
+
     def measure(self, x: Array, *, signed: bool | None = None) -> Sizes:
         """Count the sizes of `x` as stored; allocates no stream."""
         return self.measure_blocks(x, signed=signed).total(x.size * format_of(x.dtype).bits)

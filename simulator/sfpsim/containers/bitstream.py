@@ -150,8 +150,11 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> Header:
     magic, version, zero, length = FIXED_PART.unpack(first)
     if magic != MAGIC:
         raise InputError(f"{path} is no .sfp file: it begins with {magic!r}, not {MAGIC!r}")
-    if version != VERSION or zero or length > MAX_HEADER_BYTES:
-        raise InputError(f"{path}: version {version} of .sfp is not supported, {VERSION} is")
+    if version != VERSION:
+        hint = ": a newer sfpsim wrote it" if version > VERSION else ""
+        raise InputError(f"{path}: version {version} of .sfp is not supported, {VERSION} is{hint}")
+    if zero or length > MAX_HEADER_BYTES:
+        raise InputError(f"{path}: the header's length ({length} bytes) is not possible")
     rest = _take(file, CHECKSUM.size + length, size - FIXED_PART.size, path)
     (checksum,), header = CHECKSUM.unpack(rest[:4]), rest[4:]
     if checksum != zlib.crc32(header, zlib.crc32(first)):
@@ -176,21 +179,30 @@ def _check_header(header: Header, left: int, path: Path) -> None:
         raise InputError(f"{path}: {need} bytes follow the header by its sizes, {left} are there")
 
 
+def _read_front(file: BinaryIO, path: Path) -> tuple[Header, NDArray[np.void], bytes]:
+    """Read and check what stands before the streams: header, block table, index."""
+    header = _read_header(file, os.fstat(file.fileno()).st_size, path)
+    entries = file.read(header.blocks * TABLE_ENTRY.itemsize)
+    checksum = file.read(CHECKSUM.size)
+    index = file.read(header.index_bytes)
+    if checksum != CHECKSUM.pack(zlib.crc32(index, zlib.crc32(entries))):
+        raise InputError(f"{path}: the block table or the index is damaged (checksum)")
+    table = np.frombuffer(entries, TABLE_ENTRY)
+    lengths = int(table["payload"].sum(dtype=np.int64)), int(table["metadata"].sum(dtype=np.int64))
+    if lengths != (header.payload_bytes, header.metadata_bytes):
+        raise InputError(f"{path}: the block table does not add up to the streams")
+    return header, table, index
+
+
 def _read(path: Path) -> tuple[Header, Encoded]:
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            header = _read_header(file, size, path)
-            entries = file.read(header.blocks * TABLE_ENTRY.itemsize)
-            checksum = file.read(CHECKSUM.size)
-            index = file.read(header.index_bytes)
+            header, table, index = _read_front(file, path)
             payload = file.read(header.payload_bytes)
             metadata = file.read(header.metadata_bytes)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    if checksum != CHECKSUM.pack(zlib.crc32(index, zlib.crc32(entries))):
-        raise InputError(f"{path}: the block table or the index is damaged (checksum)")
-    _check_blocks(np.frombuffer(entries, TABLE_ENTRY), payload, metadata, path)
+    _check_blocks(table, payload, metadata, path)
     return header, Encoded(
         payload=payload,
         metadata=metadata,
@@ -202,9 +214,6 @@ def _read(path: Path) -> tuple[Header, Encoded]:
 
 
 def _check_blocks(table: NDArray[np.void], payload: bytes, metadata: bytes, path: Path) -> None:
-    lengths = int(table["payload"].sum(dtype=np.int64)), int(table["metadata"].sum(dtype=np.int64))
-    if lengths != (len(payload), len(metadata)):
-        raise InputError(f"{path}: the block table does not add up to the streams")
     found = np.array(_block_checksums(table, payload, metadata), np.uint32)
     damaged = np.flatnonzero(found != table["crc"])
     if damaged.size:
@@ -237,5 +246,59 @@ def read_sfp(path: str | Path) -> Array:
     header, stored = _read(Path(path))
     try:
         return parse_container(header.container).decode(stored)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def read_sfp_block(path: str | Path, block: int) -> Array:
+    """Return the values of one block, 1-D, reading no other block of the file.
+
+    Raises
+    ------
+    InputError
+        As `read_sfp`, if there is no such block, or if the container needs something of
+        the whole tensor (a scale, a range) to read a block.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            header, table, index = _read_front(file, path)
+            if not 0 <= block < header.blocks:
+                raise InputError(f"{path}: block {block} is not there: 0 to {header.blocks - 1}")
+            payload = _stream_part(file, table["payload"], block)
+            file.seek(int(table["payload"][block + 1 :].sum(dtype=np.int64)), os.SEEK_CUR)
+            metadata = _stream_part(file, table["metadata"], block)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    if zlib.crc32(metadata, zlib.crc32(payload)) != table["crc"][block]:
+        raise InputError(f"{path}: block {block} is damaged (checksum)")
+    return _decode_alone(header, block, payload, metadata, index, path)
+
+
+def _stream_part(file: BinaryIO, lengths: NDArray[np.uint32], block: int) -> bytes:
+    """Read a block's part of the stream that begins here; stand behind it then."""
+    file.seek(int(lengths[:block].sum(dtype=np.int64)), os.SEEK_CUR)
+    return file.read(int(lengths[block]))
+
+
+def _decode_alone(
+    header: Header, block: int, payload: bytes, metadata: bytes, index: bytes, path: Path
+) -> Array:
+    try:
+        container = parse_container(header.container)
+        if not container.blockwise:
+            raise InputError(f"container {header.container!r} reads whole tensors only")
+        step = len(index) // header.blocks
+        entry = container.index_alone(index[step * block : step * (block + 1)])
+        values = min(BLOCK_VALUES, prod(header.shape) - block * BLOCK_VALUES)
+        alone = Encoded(
+            payload=payload,
+            metadata=metadata,
+            index=entry,
+            shape=(values,),
+            dtype=header.dtype,
+            signed=header.signed,
+        )
+        return container.decode(alone)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

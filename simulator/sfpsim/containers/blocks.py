@@ -79,6 +79,7 @@ class MxFloat(PackedContainer):
     family: ClassVar[str] = "mx"
     source: ClassVar[str] = minifloat.MX
     summary: ClassVar[str] = "lossy: 32 values share a power of two, small float elements"
+    needs: ClassVar[Literal["none", "block", "tensor"]] = "block"
     timing: ClassVar[CodecTiming] = _timing(
         MX_GROUP, "a choice: four rows wait for the maximum, then align and round"
     )
@@ -130,6 +131,7 @@ class MxInt8(PackedContainer):
     family: ClassVar[str] = "mxint8"
     source: ClassVar[str] = minifloat.MX
     summary: ClassVar[str] = "lossy: 32 bytes share a power of two"
+    needs: ClassVar[Literal["none", "block", "tensor"]] = "block"
     timing: ClassVar[CodecTiming] = MxFloat.timing
     blockwise: ClassVar[bool] = True
 
@@ -286,6 +288,7 @@ class Msfp(PackedContainer):
     family: ClassVar[str] = "msfp"
     source: ClassVar[str] = "Darvish Rouhani et al., Pushing the Limits of Narrow Precision, 2020"
     summary: ClassVar[str] = "lossy: 16 values share an exponent, sign and magnitude elements"
+    needs: ClassVar[Literal["none", "block", "tensor"]] = "block"
     timing: ClassVar[CodecTiming] = _timing(
         MSFP_GROUP, "a choice: two rows wait for the largest exponent, then align and round"
     )

@@ -88,6 +88,10 @@ class Crest(Container):
         """Limit the range, then cut the mantissa."""
         return self.quantizer.quantize(x)
 
+    def index_alone(self, entry: bytes) -> bytes:
+        """Return the entry with both starts at 0."""
+        return (int.from_bytes(entry, "little") >> 63 << 63).to_bytes(8, "little")
+
     def _layout(self, fmt: FloatFormat) -> Layout:
         return self.quantizer.layout(fmt)._replace(code=FIXED)
 

@@ -34,6 +34,7 @@ GROUP_ROWS = 8
 BLOCK_ROWS = BLOCK_VALUES // ROW_VALUES
 BEAT_BYTES = 32
 START_BITS, SLOT_BITS, PAYLOAD_BITS, METADATA_BITS = 29, 19, 11, 4
+PLACE_BITS = START_BITS + SLOT_BITS
 MAX_BLOCKS = 1 << SLOT_BITS
 MOST_METADATA_BYTES = 3 * BLOCK_ROWS // 8
 Int64s = NDArray[np.int64]
@@ -192,6 +193,10 @@ class LaneContainer(Container):
 
     needs: ClassVar[Literal["none", "block", "tensor"]] = "tensor"
     blockwise: ClassVar[bool] = True
+
+    def index_alone(self, entry: bytes) -> bytes:
+        """Return the entry with both starts at 0."""
+        return (int.from_bytes(entry, "little") >> PLACE_BITS << PLACE_BITS).to_bytes(8, "little")
 
     @abc.abstractmethod
     def layout(self, fmt: FloatFormat) -> Layout:

@@ -13,12 +13,18 @@ from importlib.metadata import EntryPoint, entry_points
 
 from sfpsim.containers import blocks, floats
 from sfpsim.containers.base import Container
+from sfpsim.containers.baselines import TOOLS, Baseline
 from sfpsim.containers.crest import Crest
+from sfpsim.containers.entropy import Ans, Huffman
+from sfpsim.containers.exponents import BaseDelta, ShapeShifter
 from sfpsim.containers.floats import MiniFloat, ScaledMiniFloat
 from sfpsim.containers.gecko import GeckoBias, GeckoDelta
 from sfpsim.containers.integers import Uniform
+from sfpsim.containers.lines import Bdi, Bpc, Fpc
+from sfpsim.containers.masked import PREFIX, ZeroMasked
 from sfpsim.containers.raw import AS_IS, PLAIN
 from sfpsim.containers.sfp import EXPONENT_CODES, Sfp, SfpFromTrace
+from sfpsim.containers.zeros import ZVC_GROUP, Binarize, Gist, Masked
 from sfpsim.errors import InputError
 
 GROUP = "sfpsim.containers"
@@ -100,6 +106,19 @@ def _sfp(options: Mapping[str, str]) -> Container:
     )
 
 
+def _gist(name: str) -> Factory:
+    def make(options: Mapping[str, str]) -> Container:
+        _only(name, options, "dpr")
+        return Gist(dpr=options.get("dpr", "none"), mask=name == "gist++")
+
+    return make
+
+
+def _bdi(options: Mapping[str, str]) -> Container:
+    _only("bdi", options, "line")
+    return Bdi(line_bytes=_whole("bdi", "line", options.get("line", "64")))
+
+
 def _crest(options: Mapping[str, str]) -> Container:
     _only("crest", options, "m", "e")
     return Crest(
@@ -145,6 +164,19 @@ BUILT_IN: dict[str, Factory] = {
     "int": _int,
     "int8": _fixed("int8", Uniform(bits=8)),
     "int4": _fixed("int4", Uniform(bits=4)),
+    "js": _fixed("js", Masked()),
+    "zvc": _fixed("zvc", Masked(group=ZVC_GROUP)),
+    "gist": _gist("gist"),
+    "gist++": _gist("gist++"),
+    "gist-binarize": _fixed("gist-binarize", Binarize()),
+    "base-delta": _fixed("base-delta", BaseDelta()),
+    "shapeshifter": _fixed("shapeshifter", ShapeShifter()),
+    "bdi": _bdi,
+    "fpc": _fixed("fpc", Fpc()),
+    "bpc": _fixed("bpc", Bpc()),
+    "huffman": _fixed("huffman", Huffman()),
+    "ans": _fixed("ans", Ans()),
+    **{tool: _fixed(tool, Baseline(tool=tool)) for tool in TOOLS},
 }
 HIDDEN: dict[str, Factory] = {"raw": _fixed("raw", AS_IS)}
 
@@ -190,7 +222,8 @@ def _options(text: str, rest: str) -> dict[str, str]:
 def parse_container(text: str) -> Container:
     """Return the container that ``NAME[:key=value,...]`` describes.
 
-    Bare ``sfp`` (or with ``exponent=`` only) gives an `SfpFromTrace`.
+    ``js+`` before it puts a zero mask in front. Bare ``sfp`` (or with ``exponent=`` only)
+    gives an `SfpFromTrace`.
 
     Raises
     ------
@@ -202,6 +235,8 @@ def parse_container(text: str) -> Container:
     >>> parse_container("sfp:m=4,e=5").spec
     'sfp:m=4,e=5'
     """
+    if text.strip().startswith(PREFIX):
+        return ZeroMasked(inner=parse_container(text.strip().removeprefix(PREFIX)))
     name, colon, rest = text.strip().partition(":")
     options = _options(text, rest) if colon else {}
     factory = _factory(name)

@@ -39,4 +39,28 @@ BLOCKS = (
 INTEGERS = ("int:n=1", "int:n=5,range=64", "int:n=11,range=channel", "int8", "int4")
 PACKED = (*FLOATS, *BLOCKS, *INTEGERS)
 CREST = ("crest", "crest:m=4,e=8", "crest:m=0,e=8", "crest:m=0,e=4", "crest:m=3,e=2")
-ALL = (*PLAIN, *LANES, *CREST, *PACKED)
+CODED = (
+    "js",
+    "zvc",
+    "gist",
+    "gist++",
+    "base-delta",
+    "shapeshifter",
+    "bdi",
+    "bdi:line=32",
+    "fpc",
+    "bpc",
+)
+GIST = ("gist:dpr=fp16", "gist:dpr=fp10", "gist++:dpr=fp8", "gist-binarize")
+MASKED = (
+    "js+crest",
+    "js+gecko-delta",
+    "js+sfp:m=4,e=5",
+    "js+bf16",
+    "js+mxfp4",
+    "js+fp8-e4m3",
+    "js+huffman",
+)
+ENTROPY = ("huffman", "ans")
+BASELINES = ("zstd", "lz4", "blosc", "pcodec")
+ALL = (*PLAIN, *LANES, *CREST, *PACKED, *CODED, *GIST, *MASKED, *ENTROPY, *BASELINES)
