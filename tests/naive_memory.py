@@ -273,6 +273,12 @@ class NaiveChannels:
                 done.append(event)
         return simpy.AllOf(self.env, done)
 
+    def moved_bytes(self):
+        return sum(c.reads + c.writes for c in self.channels)
+
+    def jobs_held(self):
+        return 0
+
     def moved_ps(self):
         return np.array([
             c.reads * self.par[k.P_READ_PS] + c.writes * self.par[k.P_WRITE_PS]

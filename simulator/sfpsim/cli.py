@@ -25,7 +25,7 @@ PLAIN_CONTAINERS = ("fp32", "bf16", "fp16", "gecko-bias", "gecko-delta")
 DEMO_CONTAINERS = (*PLAIN_CONTAINERS, "sfp:m=4,e=5", "sfp:m=4,exponent=gecko-bias", "sfp:m=1,e=4")
 DEMO_MACHINE, STUDY_MACHINE = "sfp-2024", "sfp-2024-one-unit"
 STUDY_CONTAINERS = ("fp32", DEMO_CONTAINERS[-1], f"all={DEMO_CONTAINERS[-1]}")
-LISTS = ("containers", "machines", "devices")
+LISTS = ("containers", "machines", "devices", "networks")
 PARTS = ("numpy", "numba", "simpy", "matplotlib", "safetensors", "msgspec", "torch", "distributed",
          "zstandard", "lz4", "numcodecs")  # fmt: skip
 
@@ -44,6 +44,10 @@ MachineName = Annotated[
 DetailName = Annotated[
     str | None,
     typer.Option("--detail", help="bandwidth or detailed; the machine's own by default."),
+]
+TimelineFile = Annotated[
+    Path | None,
+    typer.Option("--timeline", metavar="FILE", help="Tracks and counters for Perfetto (.json.gz)."),
 ]
 PerTensor = Annotated[bool, typer.Option("--per-tensor", help="List every tensor in the JSON.")]
 
@@ -87,7 +91,7 @@ def split_policies(texts: list[str]) -> list[str]:
 
 def _compare(
     trace: Any, policies: list[str], machine: str, detail: str | None = None,
-    per_tensor: bool = False, out: Path | None = None,
+    per_tensor: bool = False, out: Path | None = None, timeline: Path | None = None,
 ) -> Any:  # fmt: skip
     """Compare; whatever can be wrong with what was asked for is found before any work."""
     from sfpsim.containers.policy import parse_policy
@@ -99,11 +103,17 @@ def _compare(
         from sfpsim.report.write import make_folder
 
         make_folder(out)
+    steps: dict[str, Any] | None = None if timeline is None else {}
     with progress("measuring") as bar:
-        return compare(
+        found = compare(
             trace, parsed, machine=chosen, detail=detail,  # type: ignore[arg-type]
-            per_tensor=per_tensor, progress=bar,
+            per_tensor=per_tensor, progress=bar, timeline=steps,
         )  # fmt: skip
+    if timeline is not None and steps is not None:
+        from sfpsim.report.timeline import write_timeline
+
+        write_timeline({policy.spec: steps[policy.spec] for policy in parsed}, timeline)
+    return found
 
 
 def _deliver(result: Any, target: str | None, out: Path | None) -> None:
@@ -141,6 +151,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")] = (
         Path("demo-out")
     ),
+    timeline: TimelineFile = None,
     target: Json = None,
 ) -> None:
     """Replay the sample trace in every container."""
@@ -149,7 +160,7 @@ def demo(
 
     check_target(target)
     trace = _sample()
-    result = _compare(trace, list(DEMO_CONTAINERS), DEMO_MACHINE, out=out)
+    result = _compare(trace, list(DEMO_CONTAINERS), DEMO_MACHINE, out=out, timeline=timeline)
     study = _compare(trace, list(STUDY_CONTAINERS), STUDY_MACHINE)
     write_result(study, out / "one-unit.json")
     _deliver(result, target, out)
@@ -183,6 +194,7 @@ def replay(
     detail: DetailName = None,
     per_tensor: PerTensor = False,
     out: Out = None,
+    timeline: TimelineFile = None,
     target: Json = None,
 ) -> None:
     """Replay a trace under one policy."""
@@ -196,7 +208,7 @@ def replay(
             "use compare for several"
         )
     check_target(target)
-    result = _compare(open_trace(trace), policies, machine, detail, per_tensor, out)
+    result = _compare(open_trace(trace), policies, machine, detail, per_tensor, out, timeline)
     _deliver(result, target, out)
     say(limiter_table(result), quiet=is_stdout(target))
     say(layer_table(result.containers[0]), quiet=is_stdout(target))
@@ -217,6 +229,7 @@ def compare(
     detail: DetailName = None,
     per_tensor: PerTensor = False,
     out: Out = None,
+    timeline: TimelineFile = None,
     target: Json = None,
 ) -> None:  # fmt: skip
     """Compare containers or policies side by side."""
@@ -224,7 +237,89 @@ def compare(
 
     check_target(target)
     policies = split_policies(containers or list(PLAIN_CONTAINERS))
-    _deliver(_compare(open_trace(trace), policies, machine, detail, per_tensor, out), target, out)
+    found = _compare(open_trace(trace), policies, machine, detail, per_tensor, out, timeline)
+    _deliver(found, target, out)
+
+
+@app.command()
+def network(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="See list networks.")],
+    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Samples a step.")] = 1,
+    containers: Annotated[
+        list[str] | None,
+        typer.Option("--containers", "--container", "-c", metavar="C,C,...",
+                     help="As for compare."),
+    ] = None,
+    machine: MachineName = DEMO_MACHINE,
+    mode: Annotated[str, typer.Option("--mode", metavar="MODE", help="training.")] = "training",
+    profile: Annotated[
+        Path | None,
+        typer.Option("--profile", metavar="TRACE",
+                     help="The captured training whose values stand for the network's; the "
+                     "package's sample by default."),
+    ] = None,
+    detail: DetailName = None,
+    out: Out = None,
+    target: Json = None,
+) -> None:  # fmt: skip
+    """Simulate a published network's training step."""
+    from sfpsim.experiment.network import simulate_network
+    from sfpsim.report.table import comparison_table, limiter_table
+    from sfpsim.trace.reader import open_trace
+
+    if mode != "training":
+        raise InputError(f"mode {mode!r}: allowed is training")
+    check_target(target)
+    policies = split_policies(containers or list(PLAIN_CONTAINERS))
+    values = _sample() if profile is None else open_trace(profile)
+    with progress("replaying") as bar:
+        result, comparison = simulate_network(
+            name, policies, batch=batch, profile=values, machine=machine,
+            detail=detail, progress=bar,  # type: ignore[arg-type]
+        )  # fmt: skip
+    write_json(target, result)
+    if out is not None:
+        from sfpsim.report.write import write_report
+
+        write_report(comparison, out)
+    say(comparison_table(comparison), quiet=is_stdout(target))
+    say(limiter_table(comparison), quiet=is_stdout(target))
+
+
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The grid; see docs/sweep.md.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder of the points; it resumes.")
+    ] = Path("sweep-out"),
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", help="Local processes; all cores by default.")
+    ] = 0,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster.")
+    ] = None,
+    target: Json = None,
+) -> None:
+    """Replay a grid of points, resumable."""
+    from sfpsim.experiment.sweep import load_sweep, run_sweep
+    from sfpsim.report.sweep import sweep_table, write_sweep
+
+    check_target(target)
+    points = load_sweep(file)
+    if workers < 0:
+        raise InputError(f"--workers {workers}: must be 0 (all cores) or more")
+    with progress("sweeping") as bar:
+        results = run_sweep(
+            points, out, workers=workers or os.cpu_count() or 1, scheduler=scheduler, progress=bar
+        )
+    found = write_sweep(results, out)
+    write_json(target, found)
+    say(sweep_table(results), quiet=is_stdout(target))
+    failed = [r for r in results if r.error is not None]
+    for r in failed:
+        sys.stderr.write(f"sfpsim: point {r.point.hash} failed: {r.error}\n")
+    say(f"{len(results) - len(failed)} points in {out}, {len(failed)} failed",
+        quiet=is_stdout(target))  # fmt: skip
 
 
 @app.command()
@@ -424,6 +519,10 @@ def _listing(what: str) -> list[tuple[str, str, str]]:
         from sfpsim.hardware.dram.device import devices
 
         return devices()
+    if what == "networks":
+        from sfpsim.workload.networks import networks
+
+        return networks()
     raise InputError(f"cannot list {what!r}: allowed are {', '.join(LISTS)}")
 
 

@@ -43,12 +43,14 @@ from sfpsim.trace.schema import TensorRecord
 from sfpsim.workload.training import PassPlan, plan_trace
 
 Progress = Callable[[float, str], None]
+Timeline = dict[str, list[StepRun]]
 FIELDS = ("sign", "exponent", "mantissa", "metadata", "padding", "index", "total")
 
 
 def compare(
     trace: Any, policies: Sequence[Policy | str], *, machine: str | Machine = "sfp-2024",
     detail: Detail | None = None, per_tensor: bool = False, progress: Progress | None = None,
+    timeline: Timeline | None = None,
 ) -> Comparison:  # fmt: skip
     """Replay `trace` under each of `policies` on `machine`.
 
@@ -66,6 +68,8 @@ def compare(
         Whether the result lists every tensor.
     progress
         Called with (share done, label).
+    timeline
+        Filled with the simulated steps of each policy, for `sfpsim.report.timeline`.
 
     Raises
     ------
@@ -79,7 +83,7 @@ def compare(
     parsed = [parse_policy(p) if isinstance(p, str) else p for p in policies]
     if not parsed:
         raise InputError("no container to compare: give at least one")
-    replayer = _Replayer(trace, chosen, level, per_tensor)
+    replayer = _Replayer(trace, chosen, level, per_tensor, timeline)
     return replayer.comparison(_side_by_side(replayer, parsed, progress), level)
 
 
@@ -140,8 +144,12 @@ def _side_by_side(
 class _Replayer:
     """Replays one trace under one policy after the other, measuring tensors once."""
 
-    def __init__(self, trace: Any, machine: Machine, detail: Detail, per_tensor: bool) -> None:
+    def __init__(
+        self, trace: Any, machine: Machine, detail: Detail, per_tensor: bool,
+        timeline: Timeline | None,
+    ) -> None:  # fmt: skip
         self.trace = trace
+        self.timeline = timeline
         self.machine = machine
         self.detail = detail
         self.per_tensor = per_tensor
@@ -191,6 +199,8 @@ class _Replayer:
     def replay(self, policy: Policy, progress: Progress) -> ContainerResult:
         """Replay the trace under `policy`; `progress` may raise to end it."""
         steps = self._run(policy, progress)
+        if self.timeline is not None:
+            self.timeline[policy.spec] = steps
         kept = [k for step in steps for k in step.kept.values()]
         all_costs = [c.pass_costs(step, self.machine) for step in steps]
         layers = [
@@ -377,8 +387,18 @@ class _Replayer:
             ),
             exponents=_exponents(self.trace),
             containers=results,
-            notes=_notes(self.trace),
+            notes=[*_notes(self.trace), *self._capacity_notes(results)],
         )
+
+    def _capacity_notes(self, results: list[ContainerResult]) -> list[str]:
+        """Say where the memory is too small for what it should hold."""
+        holds = self.machine.memory.channels * self.machine.device.capacity_bytes
+        return [
+            f"{r.container}: {r.totals.reserved_bytes / 1e9:.1f} GB are reserved at the peak, "
+            f"{self.machine.name} holds {holds / 1e9:.1f} GB: addresses wrap around"
+            for r in results
+            if r.totals.reserved_bytes > holds
+        ]
 
 
 def _hash(machine: Machine, results: list[ContainerResult], level: str) -> str:

@@ -235,6 +235,15 @@ class Channels:
             k.close_detailed(end, self.state, self.par, self.dram[0])
         return end
 
+    def moved_bytes(self) -> int:
+        """Return the bytes of all bursts so far."""
+        bursts = int(self.state[:, k.C_READS].sum() + self.state[:, k.C_WRITES].sum())
+        return bursts << (int(self.par[k.P_BURST_SHIFT]) - 3)
+
+    def jobs_held(self) -> int:
+        """Return the jobs that wait or are at work."""
+        return sum(len(ids) for _, ids in self.waiting.values())
+
     def moved_ps(self) -> I64:
         """Return the time that each channel's bursts so far take alone, ps, int64."""
         state, par = self.state, self.par

@@ -73,12 +73,34 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Slice:
+    """What one tile did on one part: ``load``, ``compute`` or ``drain``; times are ps."""
+
+    part: str
+    task: int
+    start_ps: int
+    end_ps: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """The memory at one moment: bytes moved so far, jobs waiting or at work."""
+
+    at_ps: int
+    moved_bytes: int
+    jobs: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """A whole simulation: a report a task, and what each channel did."""
+    """A whole simulation: a report a task, what each channel did, and when things happened."""
 
     end_ps: int
     reports: list[Report]
     counts: ChannelCounts
+    slices: list[Slice]
+    samples: list[Sample]
 
 
 def _spread(move: Move, tiles: int, tile: int) -> I64:
@@ -181,6 +203,8 @@ class MemoryPath:
         self.buffer = OnChipBuffer(self.env, machine.buffer.tiles)
         self.written: dict[tuple[str, int], simpy.Event] = {}
         self.writers: list[dict[str, int]] = []
+        self.slices: list[Slice] = []
+        self.samples: list[Sample] = []
 
     def run(self, tasks: Sequence[Task], progress: Callable[[int], None] | None = None) -> Run:
         """Simulate `tasks` in order; `progress` is called with the tasks done."""
@@ -196,7 +220,20 @@ class MemoryPath:
         end = self.channels.finish()
         if self.reports:
             self.reports[-1].end_ps = end
-        return Run(end_ps=end, reports=self.reports, counts=self.channels.counts())
+        return Run(
+            end_ps=end, reports=self.reports, counts=self.channels.counts(), slices=self.slices,
+            samples=self.samples,
+        )  # fmt: skip
+
+    def _note(self, part: str, task: int, start_ps: int, moved: int) -> None:
+        """Note a tile's slice that ends now, and the memory's state."""
+        now = int(self.env.now)
+        self.slices.append(Slice(part=part, task=task, start_ps=start_ps, end_ps=now, bytes=moved))
+        self.samples.append(
+            Sample(
+                at_ps=now, moved_bytes=self.channels.moved_bytes(), jobs=self.channels.jobs_held()
+            )
+        )
 
     def _find_writers(self, tasks: Sequence[Task]) -> None:
         """Note, for every task, which earlier task wrote what it reads last."""
@@ -217,7 +254,13 @@ class MemoryPath:
             for tile in range(tiles):
                 yield self.buffer.arriving.get(1)
                 yield from self._wait_written(number)
-                ready = self.dma.read(task, self.reports[number], tile, tiles)
+                report, began = self.reports[number], int(self.env.now)
+                before = report.read_bytes + report.write_bytes
+                ready = self.dma.read(task, report, tile, tiles)
+                moved = report.read_bytes + report.write_bytes - before
+                ready.callbacks.append(
+                    lambda _, n=number, t=began, m=moved: self._note("load", n, t, m)
+                )
                 yield self.buffer.loaded.put((number, tile, tiles, ready))
 
     def _wait_written(self, number: int) -> Generator[simpy.Event, Any, None]:
@@ -244,10 +287,14 @@ class MemoryPath:
             yield ready
             yield self.buffer.leaving.get(1)
             share = task.compute_ps * (tile + 1) // tiles - task.compute_ps * tile // tiles
+            began = int(self.env.now)
             yield self.env.timeout(share)
+            self._note("compute", number, began, 0)
             yield self.buffer.arriving.put(1)
+            before = report.read_bytes + report.write_bytes
             done = self.dma.write(task, report, tile, tiles)
-            self.env.process(self._drained(number, task, done, tile == tiles - 1))
+            moved = report.read_bytes + report.write_bytes - before
+            self.env.process(self._drained(number, task, done, tile == tiles - 1, moved))
             self.remaining -= 1
             if tile == tiles - 1:
                 report.end_ps = int(self.env.now)
@@ -255,9 +302,11 @@ class MemoryPath:
                     self.progress(number + 1)
 
     def _drained(
-        self, number: int, task: Task, done: simpy.Event, last: bool
+        self, number: int, task: Task, done: simpy.Event, last: bool, moved: int
     ) -> Generator[simpy.Event, Any, None]:
+        began = int(self.env.now)
         yield done
+        self._note("drain", number, began, moved)
         yield self.buffer.leaving.put(1)
         if last:
             for move in task.writes:

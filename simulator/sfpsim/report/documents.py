@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict
 
 from sfpsim.experiment.explain import Explanation
+from sfpsim.experiment.network import NetworkResult
 from sfpsim.experiment.result import Comparison
+from sfpsim.experiment.sweep import SweepResult
 
 SCHEMA = 1
 
@@ -151,4 +153,6 @@ RESULTS: dict[str, Any] = {
     "list": Listing,
     "bench": Benchmarks,
     "doctor": Report,
+    "network": NetworkResult,
+    "sweep": SweepResult,
 }

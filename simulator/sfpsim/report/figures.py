@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -380,12 +381,17 @@ FIGURES: tuple[Callable[[Comparison], Figure], ...] = (
 
 def draw(comparison: Comparison) -> list[Figure]:
     """Draw every figure of `comparison` in the package's style."""
+    return styled([partial(make, comparison) for make in FIGURES])
+
+
+def styled(makers: Sequence[Callable[[], Figure]]) -> list[Figure]:
+    """Draw figures in the package's style."""
     import matplotlib as mpl
 
     with resources.as_file(resources.files("sfpsim.report") / "paper.mplstyle") as style:
         parameters = mpl.rc_params_from_file(str(style), use_default_template=True)
     with mpl.rc_context(parameters):
-        figures = [make(comparison) for make in FIGURES]
+        figures = [make() for make in makers]
         for drawn in figures:
             drawn.figure.draw_without_rendering()
             drawn.figure.set_layout_engine("none")  # laid out now, and not for every format

@@ -1,0 +1,278 @@
+"""The training step of a published network: its layer table with the values of a real trace.
+
+Every tensor of the step has the size that the table gives it; its values are those of the
+tensor of the same role in a captured trace, the *profile*, that lies at the same depth,
+repeated to the size (docs/containers.md says how samples are extrapolated). Stashed are
+the inputs of products, as in the papers (the ``paper`` stash); normalisation, activations
+and additions are fused into the products around them and move nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from sfpsim._version import __version__
+from sfpsim.containers.policy import Policy
+from sfpsim.errors import InputError
+from sfpsim.experiment.compare import Progress, compare
+from sfpsim.experiment.result import Comparison, ContainerResult, Energy, LayerResult, Struct
+from sfpsim.formats import FORMATS
+from sfpsim.hardware.machine import Detail, Machine, load_machine
+from sfpsim.trace.schema import Manifest, OpRecord, Role, TensorRecord, Use
+from sfpsim.workload.networks import Layer, Network, load_network
+
+GROUP_VALUES = 64
+TELLING_VALUES = 1024  # two pieces of 512, from which a standard error can come
+MOST_BATCH = 1 << 20
+ROLES: dict[Use, Role] = {
+    "stash": "activation",
+    "weight": "weight",
+    "output_gradient": "gradient",
+    "weight_gradient": "gradient",
+    "optimizer_state": "optimizer",
+}
+
+
+class NetworkContainer(Struct, frozen=True, kw_only=True):
+    """A network's step under one policy; see docs/results.md."""
+
+    container: str
+    operand_bytes: int
+    compulsory_bytes: int
+    traffic_bytes: int
+    time_ns: float
+    energy_pj: Energy
+    layers: list[LayerResult]
+
+
+class NetworkResult(Struct, frozen=True, kw_only=True):
+    """What ``network --json`` writes."""
+
+    schema: int = 1
+    sfpsim: str
+    network: str
+    batch: int
+    machine: str
+    machine_hash: str
+    memory_detail: str
+    mode: str
+    profile: str
+    macs: int
+    parameters: int
+    containers: list[NetworkContainer]
+    notes: list[str]
+
+
+class NetworkTrace:
+    """A network's training step as a trace whose values come from a profile.
+
+    Parameters
+    ----------
+    network, batch
+        What is trained on how many samples at a time.
+    profile
+        What `open_trace` returns for a captured training.
+
+    Raises
+    ------
+    InputError
+        If the batch is out of range or the profile lacks a role.
+    """
+
+    ordered = True
+    incomplete_steps: tuple[int, ...] = ()
+
+    def __init__(self, network: Network, batch: int, profile: Any) -> None:
+        if not 1 <= batch <= MOST_BATCH:
+            raise InputError(f"batch={batch}: must be 1 to {MOST_BATCH}")
+        self.network, self.batch, self.profile = network, batch, profile
+        self.label = f"{network.name}, batch {batch}, values of {profile.label}"
+        self.path = self.label
+        self.manifest = Manifest(model=network.name, framework="table", framework_version="")
+        self.models = {use: self._models(use) for use in ROLES}
+        self.records: list[TensorRecord] = []
+        self.ops: list[OpRecord] = []
+        self.sources: dict[str, TensorRecord] = {}
+        self._build()
+
+    def _models(self, use: Use) -> list[TensorRecord]:
+        """The profile's tensors of one use, by depth.
+
+        Those too short to tell how much their values vary count only where there is no other.
+        """
+        floats = [fmt.dtype.name for fmt in FORMATS.values()]
+        found = [
+            r for r in self.profile.records
+            if r.use == use and r.role == ROLES[use] and r.dtype in floats
+            and r.sampled_values >= GROUP_VALUES
+        ]  # fmt: skip
+        if not found and use != "optimizer_state":
+            raise InputError(
+                f"profile {self.profile.label}: no tensor of use {use}: capture a training step"
+            )
+        found = [r for r in found if r.sampled_values >= TELLING_VALUES] or found
+        order = sorted(found, key=lambda r: (r.step, r.order))
+        return order[::-1] if use == "output_gradient" else order
+
+    def _build(self) -> None:
+        products = self.network.products
+        shared: set[str] = set()
+        for number, layer in enumerate(products):
+            depth = number / max(1, len(products) - 1)
+            at = (number + 1) * 10
+            reads = self._operands(layer, at, depth, shared)
+            gradient = f"{layer.name}.output_gradient"
+            self._add(
+                gradient, "output_gradient", layer, layer.out_elements * self.batch, at, depth
+            )
+            self.ops.append(
+                OpRecord(
+                    name=layer.name, step=0, order=at, layer=layer.name, op=layer.op(self.batch),
+                    reads=reads, gradient=gradient, gradients=(number > 0, True),
+                )
+            )  # fmt: skip
+
+    def _operands(self, layer: Layer, at: int, depth: float, shared: set[str]) -> tuple[str, str]:
+        """Add the operands of a product; return their names."""
+        first = f"{layer.input_name}.input"
+        made = at - 5 if at > 10 else 0
+        if layer.kind == "attn_matmul":
+            op = layer.op(self.batch)
+            sizes = op.groups * op.m * op.k, op.groups * op.k * op.n
+            names = f"{layer.name}.first", f"{layer.name}.second"
+            for name, size in zip(names, sizes, strict=True):
+                self._add(name, "stash", layer, size, made, depth)
+            return names
+        if first not in shared:
+            shared.add(first)
+            self._add(first, "stash", layer, layer.touched * self.batch, made, depth)
+        weight = f"{layer.name}.weight"
+        for name, use in (
+            (weight, "weight"),
+            (f"{weight}.gradient", "weight_gradient"),
+            (f"{weight}.momentum", "optimizer_state"),
+        ):
+            self._add(name, use, layer, layer.weight_elements, 0, depth, weight)  # type: ignore[arg-type]
+        return first, weight
+
+    def _add(
+        self, name: str, use: Use, layer: Layer, elements: int, order: int, depth: float,
+        parameter: str = "",
+    ) -> None:  # fmt: skip
+        models = self.models[use]
+        if not models:
+            return
+        model = models[round(depth * (len(models) - 1))]
+        held = model.sampled_values
+        usable = held if held <= elements else elements
+        if usable < elements:
+            usable = usable // GROUP_VALUES * GROUP_VALUES
+        self.sources[name] = model
+        self.records.append(
+            TensorRecord(
+                name=name, step=0, order=order, layer=layer.name, users=(layer.name,),
+                parameter=parameter, role=ROLES[use], use=use, dtype=model.dtype,
+                shape=(elements,), memory_order=(0,), runs=((0, usable),),
+                any_sign=model.any_sign, segment="", key=name,
+            )
+        )  # fmt: skip
+
+    @property
+    def steps(self) -> list[int]:
+        """One step."""
+        return [0]
+
+    def values(self, record: TensorRecord) -> Any:
+        """Return the values that stand for `record`, flat."""
+        found = np.asarray(self.profile.values(self.sources[record.name]))
+        return found[: record.sampled_values]
+
+    def runs(self, record: TensorRecord) -> list[Any]:
+        """Return the profile's runs, cut to what the record holds."""
+        out, left = [], record.sampled_values
+        for run in self.profile.runs(self.sources[record.name]):
+            if left <= 0:
+                break
+            part = run[:left]
+            out.append(part)
+            left -= part.size
+        return out
+
+
+def simulate_network(
+    name: str, policies: Sequence[Policy | str], *, batch: int, profile: Any,
+    machine: str | Machine = "sfp-2024", detail: Detail | None = None,
+    progress: Progress | None = None,
+) -> tuple[NetworkResult, Comparison]:  # fmt: skip
+    """Simulate a published network's training step under each policy.
+
+    Parameters
+    ----------
+    name
+        A network of `load_network`.
+    policies, machine, detail, progress
+        As `compare`.
+    batch
+        Samples a step.
+    profile
+        The captured trace whose values stand for the network's.
+
+    Raises
+    ------
+    InputError
+        As `compare`, or if the network is not known.
+    """
+    network, chosen = load_network(name), load_machine(machine)
+    trace = NetworkTrace(network, batch, profile)
+    found = compare(trace, policies, machine=chosen, detail=detail, progress=progress)
+    item = FORMATS[chosen.baseline].bytes if chosen.baseline in FORMATS else 4
+    operands = network.operands(batch)
+    buffer = chosen.buffer.bytes // item
+    result = NetworkResult(
+        sfpsim=__version__,
+        network=name,
+        batch=batch,
+        machine=chosen.name,
+        machine_hash=chosen.hash,
+        memory_detail=found.machine.memory_detail,
+        mode="training",
+        profile=profile.label,
+        macs=network.macs,
+        parameters=network.parameters,
+        containers=[
+            _container(
+                c,
+                item * sum(o.moved(buffer) for o in operands),
+                item * sum(o.compulsory for o in operands),
+            )
+            for c in found.containers
+        ],
+        notes=[
+            f"values of {profile.label} stand for the network's; stashed are the inputs of "
+            "products; normalisation, activations and additions are fused",
+            *found.notes,
+        ],
+    )
+    return result, found
+
+
+def _container(c: ContainerResult, operand_bytes: int, compulsory_bytes: int) -> NetworkContainer:
+    t = c.totals
+    return NetworkContainer(
+        container=c.container,
+        operand_bytes=operand_bytes,
+        compulsory_bytes=compulsory_bytes,
+        traffic_bytes=t.read_bytes + t.write_bytes,
+        time_ns=t.time_ns,
+        energy_pj=t.energy_pj,
+        layers=c.layers,
+    )
+
+
+def to_json(result: NetworkResult) -> bytes:
+    """Return the result as JSON."""
+    return msgspec.json.format(msgspec.json.encode(result)) + b"\n"

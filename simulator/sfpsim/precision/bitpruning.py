@@ -1,0 +1,199 @@
+"""BitPruning: integer bitlengths learned by interpolation, for inference.
+
+Source: BitPruning, arXiv 2002.03090. Where its text was not available the readings are:
+uniform min-max quantizer, lengths from 8 bits, clipped at 1, no weight decay on them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from sfpsim.errors import InputError
+from sfpsim.precision.attach import Method
+from sfpsim.trace.schema import Lengths
+
+Grain = Literal["network", "layer", "channel"]
+Weighting = Literal["bits", "memory", "operations"]
+LEAST_BITS, MOST_BITS = 1, 16
+
+
+def integer_quantized(
+    x: torch.Tensor, bits: torch.Tensor, least: torch.Tensor, most: torch.Tensor
+) -> torch.Tensor:
+    """Round `x` to the nearest of 2^bits values from `least` to `most`, equally far apart.
+
+    `bits`, `least` and `most` are broadcast against `x`; where most equals least, x is it.
+    """
+    step = (most - least) / (torch.pow(2.0, bits) - 1)
+    safe = torch.where(step > 0, step, torch.ones_like(step))
+    return least + torch.round((x - least) / safe) * step
+
+
+class Interpolate(torch.autograd.Function):
+    """(1 - a) Q(x, b) + a Q(x, b + 1) with n = b + a; straight through for x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, n: torch.Tensor, groups: int) -> torch.Tensor:
+        """Quantize `groups` equal parts of `x` along its first dimension at lengths `n`."""
+        flat = x.detach().float().reshape(groups, -1)
+        least, most = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+        low = torch.floor(n.detach().float()).reshape(-1, 1)
+        share = n.detach().float().reshape(-1, 1) - low
+        lower = integer_quantized(flat, low, least, most)
+        upper = integer_quantized(flat, low + 1, least, most)
+        ctx.difference, ctx.per_group = upper - lower, n.numel() == groups
+        return (lower + share * (upper - lower)).reshape(x.shape).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        """Return the gradients of x and n."""
+        (g,) = grads
+        if not ctx.needs_input_grad[1]:
+            return g, None, None
+        change = g.float().reshape(ctx.difference.shape) * ctx.difference
+        g_n = change.sum(1) if ctx.per_group else change.sum().reshape(1)
+        return g, g_n, None
+
+
+class BitPruning(Method):
+    """Learns integer lengths of weights and activations together with the network.
+
+    Parameters
+    ----------
+    model
+        What is trained.
+    optimizer
+        The lengths become a parameter group of it, without weight decay.
+    grain
+        One length for the network, for each tensor (``layer``), or for each output channel
+        of weights (``channel``; activations then have one a tensor).
+    gamma
+        Strength of the regularizer.
+    weighting
+        What it counts: mean ``bits``, ``memory`` (by elements) or ``operations`` (by MACs).
+    initial_bits
+        Where lengths begin.
+    learn
+        False fixes every tensor at `initial_bits`: the baseline of fixed lengths.
+    length_lr
+        Another learning rate for the lengths.
+
+    Raises
+    ------
+    InputError
+        As `Method`; or if a parameter is out of range.
+    """
+
+    name = "bitpruning"
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, grain: Grain = "layer",
+        gamma: float = 1.0, weighting: Weighting = "bits", initial_bits: int = 8,
+        learn: bool = True, length_lr: float | None = None,
+    ) -> None:  # fmt: skip
+        if grain not in ("network", "layer", "channel"):
+            raise InputError(f"grain={grain!r}: allowed are network, layer, channel")
+        if weighting not in ("bits", "memory", "operations"):
+            raise InputError(f"weighting={weighting!r}: allowed are bits, memory, operations")
+        if not LEAST_BITS <= initial_bits <= MOST_BITS or gamma < 0:
+            raise InputError(
+                f"initial_bits={initial_bits}, gamma={gamma}: allowed are {LEAST_BITS} to "
+                f"{MOST_BITS}, and 0 or more"
+            )
+        self.grain, self.gamma, self.weighting = grain, gamma, weighting
+        self.initial_bits, self.learn = initial_bits, learn
+        self.bits: dict[str, nn.Parameter] = {}
+        self.frozen = not learn
+        self.optimizer, self.clipped = optimizer, 0
+        super().__init__(model)
+        group: dict[str, Any] = {"params": [], "weight_decay": 0.0}
+        if length_lr is not None:
+            group["lr"] = length_lr
+        for name, module in model.named_modules():
+            weight = module._parameters.get("weight")
+            if weight is not None and weight.is_floating_point():
+                self._known(f"{name}.weight", self._groups(weight, f"{name}.weight"))
+        group["params"] = list(dict.fromkeys(self.bits.values())) if learn else []
+        optimizer.add_param_group(group)
+        self.group = optimizer.param_groups[-1]
+        self._clip_hook = optimizer.register_step_post_hook(lambda *_: self._clip())
+
+    def _groups(self, x: torch.Tensor, key: str) -> int:
+        by_channel = self.grain == "channel" and key.endswith(".weight") and x.dim() > 1
+        return x.shape[0] if by_channel else 1
+
+    def _known(self, key: str, groups: int) -> nn.Parameter:
+        if key not in self.bits:
+            shared = next(iter(self.bits.values()), None) if self.grain == "network" else None
+            begin = torch.full((groups,), float(self.initial_bits))
+            self.bits[key] = nn.Parameter(begin, not self.frozen) if shared is None else shared
+            if hasattr(self, "group") and self.learn and shared is None:
+                self.group["params"].append(self.bits[key])
+        return self.bits[key]
+
+    def quantize(self, x: torch.Tensor, key: str) -> torch.Tensor:
+        """Quantize `x` between its own least and greatest value; empty tensors stay."""
+        if not x.numel():
+            return x
+        groups = self._groups(x, key)
+        return Interpolate.apply(x, self._known(key, groups), groups)  # type: ignore[no-any-return]
+
+    def shares(self) -> dict[str, float]:
+        """Return each tensor's share of what the regularizer counts; they sum to 1."""
+        counts: dict[str, float] = {
+            "bits": dict.fromkeys(self.bits, 1.0),
+            "memory": {key: float(self.elements.get(key, 0)) for key in self.bits},
+            "operations": {key: float(self.operations.get(key, 0)) for key in self.bits},
+        }[self.weighting]  # type: ignore[assignment]
+        total = sum(counts.values()) or 1.0  # type: ignore[attr-defined]
+        return {key: count / total for key, count in counts.items()}  # type: ignore[attr-defined]
+
+    def _loss(self, loss: torch.Tensor, value: float) -> torch.Tensor:
+        if self.frozen:
+            return loss
+        shares = self.shares()
+        terms = [share * self.bits[key].mean() for key, share in shares.items()]
+        return loss + self.gamma * torch.stack(terms).sum()
+
+    def freeze(self) -> None:
+        """Round the lengths up and learn them no more; then fine-tune."""
+        self.frozen = True
+        for p in self.bits.values():
+            p.data.ceil_()
+            p.requires_grad_(False)
+            p.grad = None
+
+    def _clip(self) -> None:
+        for key, p in self.bits.items():
+            if not bool(torch.isfinite(p).all()):
+                raise InputError(f"bitpruning: a length of {key} is not finite")
+            if float(p.detach().min()) < LEAST_BITS or float(p.detach().max()) > MOST_BITS:
+                self.clipped += 1
+                p.data.clamp_(LEAST_BITS, MOST_BITS)
+
+    def lengths(self, key: str) -> Lengths | None:
+        """Return None: these are integers, which no float container spells."""
+        return None
+
+    def mean_bits(self) -> dict[str, float]:
+        """Return the mean length by tensors, by elements and by operations."""
+        out: dict[str, float] = {}
+        chosen = self.weighting
+        for self.weighting in ("bits", "memory", "operations"):
+            out[self.weighting] = math.fsum(
+                share * float(self.bits[key].detach().mean())
+                for key, share in self.shares().items()
+            )
+        self.weighting = chosen
+        return out
+
+    def detach(self) -> None:
+        """Take off the hooks and the lengths' group of the optimizer."""
+        super().detach()
+        self._clip_hook.remove()
+        groups = self.optimizer.param_groups
+        groups[:] = [group for group in groups if group is not self.group]

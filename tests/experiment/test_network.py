@@ -1,0 +1,116 @@
+"""Published networks: their tables against the reference, and their step as a trace."""
+
+import csv
+from collections import defaultdict
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from sfpsim.containers.policy import parse_policy
+from sfpsim.errors import InputError
+from sfpsim.experiment.network import NetworkTrace, simulate_network
+from sfpsim.trace.reader import open_trace
+from sfpsim.workload.networks import load_network, networks
+from sfpsim.workload.training import plan_trace
+
+FIXTURE = Path(__file__).parents[1] / "fixture" / "workload" / "networks.csv"
+BUFFER = 8 << 19  # 8 MB of BF16
+PUBLISHED = {  # G MAC a sample, M parameters
+    "alexnet": (0.7142, 61.101), "resnet18": (1.8141, 11.690), "resnet50": (4.0892, 25.557),
+    "mobilenet_v2": (0.3008, 3.505), "mobilenet_v3_small": (0.0565, 2.543),
+    "vit_b_16": (17.564, 86.568), "bert_base_seq128": (11.174, 109.482),
+    "bert_base_seq512": (48.319, 109.482), "gpt2_small_seq1024": (145.82, 124.440),
+    "dlrm_mlperf": (0.0025, 2.369),
+}  # fmt: skip
+
+
+def reference():
+    found = defaultdict(list)
+    for row in csv.DictReader(FIXTURE.open()):
+        found[row["network"], int(row["batch"])].append(row)
+    return found
+
+
+ROWS = reference()
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return open_trace(resources.files("sfpsim") / "sample" / "resnet8")
+
+
+def test_every_network_of_the_reference_is_there():
+    assert {name for name, _ in ROWS} == set(PUBLISHED) == {name for name, _, _ in networks()}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_macs_and_parameters_are_the_published_ones(name):
+    network, (macs, parameters) = load_network(name), PUBLISHED[name]
+    assert network.macs / 1e9 == pytest.approx(macs, rel=1e-3, abs=5e-5)
+    assert network.parameters / 1e6 == pytest.approx(parameters, rel=1e-4)
+    products = sum(op.op(1).macs for op in network.products)
+    assert products == network.macs
+
+
+@pytest.mark.parametrize("key", list(ROWS), ids=lambda k: k[0])
+def test_operand_traffic_is_the_references_product_by_product(key):
+    name, batch = key
+    mine = load_network(name).operands(batch)
+    assert [(o.layer, o.pass_) for o in mine] == [(r["layer"], r["pass"]) for r in ROWS[key]]
+    for operands, row in zip(mine, ROWS[key], strict=True):
+        assert 2 * operands.compulsory == int(row["compulsory_bytes"])
+        moved = 2 * operands.moved(BUFFER)
+        assert 2 * operands.compulsory <= moved <= int(row["modelled_bytes"])
+
+
+def test_the_step_has_the_tables_sizes_and_the_profiles_values(profile):
+    network = load_network("resnet18")
+    trace = NetworkTrace(network, 4, profile)
+    by_name = {r.name: r for r in trace.records}
+    assert by_name["layer2.0.conv1.input"].values == 4 * 64 * 56 * 56
+    assert by_name["fc.weight"].values == 513_000
+    assert "layer2.0.downsample.0.input" not in by_name  # it shares conv1's
+    for record in trace.records:
+        runs = trace.runs(record)
+        assert sum(run.size for run in runs) == record.sampled_values <= record.values
+        source = trace.sources[record.name]
+        assert (source.role, source.dtype) == (record.role, record.dtype)
+    assert sum(op.op.macs for op in trace.ops) == 4 * network.macs
+
+
+def test_every_product_has_its_passes(profile):
+    trace = NetworkTrace(load_network("bert_base_seq128"), 1, profile)
+    plans = plan_trace(trace, lambda _: 8 << 20)[0]
+    count = defaultdict(int)
+    for plan in plans:
+        count[plan.pass_] += bool(plan.macs)
+    products = trace.network.products
+    attention = sum(p.kind == "attn_matmul" for p in products)
+    assert count["forward"] == len(products)
+    assert count["weight_gradient"] == len(products) - attention
+    assert count["input_gradient"] == len(products) - 1 + attention
+    macs = sum(plan.macs for plan in plans)
+    first = products[0].op(1).macs
+    assert macs == 3 * trace.network.macs - first
+
+
+def test_a_small_network_is_simulated(profile):
+    result, comparison = simulate_network(
+        "dlrm_mlperf", ["fp32", "bf16", parse_policy("all=bf16")], batch=32, profile=profile
+    )
+    assert [c.container for c in result.containers] == ["fp32", "bf16", "all=bf16"]
+    plain, half, all_half = result.containers
+    assert plain.traffic_bytes >= plain.operand_bytes >= plain.compulsory_bytes
+    assert plain.traffic_bytes > half.traffic_bytes > all_half.traffic_bytes
+    assert plain.time_ns > all_half.time_ns
+    assert result.parameters == load_network("dlrm_mlperf").parameters
+    assert comparison.containers[0].layers[0].macs == 32 * 13 * 512
+
+
+def test_a_profile_without_a_training_step_is_refused(tmp_path):
+    import numpy as np
+
+    np.save(tmp_path / "x.npy", np.ones(100, np.float32))
+    with pytest.raises(InputError, match="capture a training step"):
+        NetworkTrace(load_network("alexnet"), 1, open_trace(tmp_path / "x.npy"))

@@ -1,0 +1,315 @@
+"""Methods on small models: what is stashed, schedules, checkpoints, watching, bad use."""
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from sfpsim.containers.registry import parse_container  # noqa: E402
+from sfpsim.errors import InputError  # noqa: E402
+from sfpsim.precision import (  # noqa: E402
+    BitChop,
+    BitPruning,
+    BitWave,
+    Emulation,
+    QuantumFloat,
+)
+from sfpsim.precision.arithmetic import quantized  # noqa: E402
+from sfpsim.precision.watching import MOST_LIMIT  # noqa: E402
+from sfpsim.trace.sampling import to_numpy  # noqa: E402
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.bn = nn.BatchNorm2d(4)
+        self.fc = nn.Linear(4 * 36, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.bn(self.conv(x)))
+        return self.fc(x.flatten(1))
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Embedding(9, 8)
+        self.qkv = nn.Linear(8, 24)
+        self.ln = nn.LayerNorm(8)
+
+    def forward(self, tokens):
+        q, k, v = self.qkv(self.ln(self.token(tokens))).chunk(3, -1)
+        return (q @ k.transpose(-2, -1)).softmax(-1) @ v
+
+
+def make(model=None, lr=0.1):
+    model = model or Small()
+    return model, torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+
+
+def batch(seed=0):
+    chance = torch.Generator().manual_seed(seed)
+    return torch.randn(6, 1, 6, 6, generator=chance), torch.randint(5, (6,), generator=chance)
+
+
+def step(model, optimizer, method, seed=0):
+    x, y = batch(seed)
+    loss = method.loss(nn.functional.cross_entropy(model(x), y))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+def stash_of(model, x):
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        model(x)
+    return saved
+
+
+def test_what_is_stashed_is_the_quantized_value():
+    model, optimizer = make()
+    method = QuantumFloat(model, optimizer, initial_mantissa_bits=2)
+    x, _ = batch()
+    stashed = stash_of(model, x)
+    inputs = [t for t in stashed if t.shape == x.shape]
+    assert inputs
+    assert all(torch.equal(t, quantized(x, 2, None)) for t in inputs)
+    weights = [t for t in stashed if t.shape == model.conv.weight.shape]
+    assert all(torch.equal(t, quantized(model.conv.weight, 2, None)) for t in weights)
+    flat = [t for t in stashed if t.shape == (6, 144)]
+    assert flat
+    assert all(torch.equal(t, quantized(t, 2, None)) for t in flat)
+    method.detach()
+
+
+def test_attaching_changes_neither_parameters_nor_state_dict_and_detaching_all():
+    model, optimizer = make()
+    names, keys = [n for n, _ in model.named_parameters()], list(model.state_dict())
+    x, _ = batch()
+    before = model(x).detach()
+    method = QuantumFloat(model, optimizer, initial_mantissa_bits=0)
+    assert not torch.equal(model(x), before)
+    assert [n for n, _ in model.named_parameters()] == names
+    assert list(model.state_dict()) == keys
+    method.detach()
+    assert len(optimizer.param_groups) == 1
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    model.bn.reset_running_stats()
+    assert torch.equal(model(x).detach(), before)
+    QuantumFloat(model, optimizer).detach()
+
+
+def test_an_exception_in_the_forward_pass_leaves_the_model_whole():
+    model, optimizer = make()
+    method = QuantumFloat(model, optimizer, initial_mantissa_bits=1)
+    weight = model.conv.weight
+    with pytest.raises(RuntimeError):
+        model(torch.randn(6, 3, 6, 6))
+    assert model.conv.weight is weight
+    assert step(model, optimizer, method) > 0
+
+
+def test_lengths_shrink_are_frozen_and_learned_again():
+    model, optimizer = make(lr=0.05)
+    method = QuantumFloat(model, optimizer, gamma=2.0, learn_epochs=2, length_lr=1.0)
+    for number in range(3):
+        method.epoch(number)
+        for seed in range(6):
+            step(model, optimizer, method, seed)
+    assert method.frozen
+    bits = method.mean_bits()
+    assert bits["mantissa"] < 20
+    assert bits["exponent"] < 8
+    assert all(float(t.mantissa.detach()).is_integer() for t in method.tensors.values())
+    held = dict(bits)
+    step(model, optimizer, method)
+    assert method.mean_bits() == held
+    optimizer.param_groups[0]["lr"] = 0.01
+    method.epoch(3)
+    assert not method.frozen
+    step(model, optimizer, method)
+    assert method.mean_bits() != held
+    found = method.lengths_of("conv", "stash")
+    assert found.mantissa_bits >= found.mantissa_bits_real
+
+
+def test_lengths_stay_in_their_range_and_clips_are_counted():
+    model, optimizer = make()
+    method = QuantumFloat(model, optimizer, gamma=500.0, length_lr=50.0)
+    for seed in range(4):
+        step(model, optimizer, method, seed)
+    assert method.clipped > 0
+    for t in method.tensors.values():
+        assert 0 <= float(t.mantissa.detach()) <= 23
+        assert 1 <= float(t.exponent.detach()) <= 8
+
+
+def test_a_restart_from_a_checkpoint_gives_the_same_training():
+    def fresh():
+        torch.manual_seed(3)
+        model, optimizer = make(lr=0.05)
+        return model, optimizer, QuantumFloat(model, optimizer, gamma=1.0, length_lr=0.5, seed=4)
+
+    model, optimizer, method = fresh()
+    for seed in range(3):
+        step(model, optimizer, method, seed)
+    states = [x.state_dict() for x in (model, optimizer, method)]
+    saved = copy.deepcopy(states)
+    straight = [step(model, optimizer, method, seed) for seed in range(3, 6)]
+    model, optimizer, method = fresh()
+    for part, state in zip((method, model, optimizer), (saved[2], saved[0], saved[1]), strict=True):
+        part.load_state_dict(state)
+    again = [step(model, optimizer, method, seed) for seed in range(3, 6)]
+    assert again == straight
+    with pytest.raises(InputError, match="bitwave"):
+        method.load_state_dict({"method": "bitwave"})
+
+
+def test_attention_products_and_embeddings_have_lengths():
+    model, optimizer = make(Attending())
+    method = QuantumFloat(model, optimizer, initial_mantissa_bits=3)
+    model(torch.arange(6).reshape(2, 3)).sum().backward()
+    assert {"token.weight", "qkv.input", "qkv.weight", "ln.input", "ln.weight"} <= set(
+        method.tensors
+    )
+    products = [key for key in method.tensors if ":" in key]
+    assert products == [":matmul.first", ":matmul.second", ":matmul2.first", ":matmul2.second"]
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_autocast_and_accumulation():
+    model, optimizer = make()
+    method = QuantumFloat(model, optimizer, gamma=1.0)
+    for seed in range(2):
+        x, y = batch(seed)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = method.loss(nn.functional.cross_entropy(model(x), y))
+        loss.backward()
+    optimizer.step()
+    assert method.tensors["conv.weight"].mantissa.grad is not None
+
+
+def test_evaluation_uses_lengths_rounded_up_and_draws_nothing():
+    model, optimizer = make()
+    method = QuantumFloat(model, optimizer, initial_mantissa_bits=3)
+    model(batch()[0])
+    for t in method.tensors.values():
+        t.mantissa.data.fill_(1.5)
+    model.eval()
+    first = model(batch()[0])
+    assert torch.equal(first, model(batch()[0]))
+    assert method.tensors["conv.input"].drawn == (2, 8)
+
+
+def test_bitwave_follows_the_slope_of_a_hand_made_loss_curve():
+    model, _ = make()
+    method = BitWave(model, history=4, threshold=0.01, mantissa_bits=10)
+    loss = torch.tensor
+    for value in (4.0, 3.0, 2.0):
+        method.loss(loss(value))
+    assert (method.mantissa_bits, method.limit) == (10, MOST_LIMIT)
+    for _ in range(2):
+        method.loss(loss(1.0))
+    assert (method.mantissa_bits, method.limit) == (8, 124)
+    for _ in range(3):
+        method.loss(loss(1.0))
+    assert (method.mantissa_bits, method.limit) == (7, 123)  # 2 1 1 1 falls, then it holds
+    for value in (2.0, 3.0):
+        method.loss(loss(value))
+    assert (method.mantissa_bits, method.limit) == (9, 125)
+    method.freeze()
+    assert method.mantissa_bits == -(-sum(m for m, _ in method.history) // len(method.history))
+    method.loss(loss(9.0))
+    assert method.frozen
+
+
+def test_bitchop_compares_with_its_average_and_band():
+    model, _ = make()
+    method = BitChop(model, weight=0.5, mantissa_bits=7, full_batches=2)
+    found = []
+    for value in (4.0, 2.0, 2.9, 9.0, 0.0):
+        method.loss(torch.tensor(value))
+        found.append(method.mantissa_bits)
+    # averages 4, 3, 2.95, 5.975: -2 below band 0; -0.1 within 1; +6.05 above .55; below
+    assert found == [7, 6, 6, 7, 6]
+    method.learning_rate_changed()
+    method.loss(torch.tensor(0.0))
+    assert method.mantissa_bits == 7
+
+
+@pytest.mark.parametrize("grain", ["network", "layer", "channel"])
+def test_bitpruning_learns_and_rounds(grain):
+    model, optimizer = make(lr=0.02)
+    method = BitPruning(model, optimizer, grain=grain, gamma=1.0, length_lr=0.5)
+    for seed in range(6):
+        step(model, optimizer, method, seed)
+    assert method.mean_bits()["bits"] < 8
+    assert len({id(p) for p in method.bits.values()}) == (
+        1 if grain == "network" else len(method.bits)
+    )
+    method.freeze()
+    assert all(bool((p == p.ceil()).all()) for p in method.bits.values())
+    held = method.mean_bits()
+    step(model, optimizer, method)
+    assert method.mean_bits() == held
+    assert sum(method.shares().values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("weighting", ["memory", "operations"])
+def test_bitpruning_weights_by_what_is_asked(weighting):
+    model, optimizer = make()
+    method = BitPruning(model, optimizer, weighting=weighting)
+    model(batch()[0])
+    shares = method.shares()
+    if weighting == "memory":
+        assert shares["conv.input"] / shares["fc.weight"] == pytest.approx(6 * 36 / 720)
+    else:
+        assert shares["conv.weight"] == shares["conv.input"]
+        assert shares["conv.weight"] / shares["fc.weight"] == pytest.approx(
+            6 * 36 * 4 * 9 / (6 * 720)
+        )
+        assert shares["bn.weight"] == 0
+
+
+@pytest.mark.parametrize("spec", ["bf16", "fp16", "gecko-bias", "sfp:m=2,e=4", "sfp:m=3"])
+def test_any_container_is_emulated(spec):
+    model, optimizer = make()
+    method = Emulation(model, spec)
+    x, _ = batch()
+    container = parse_container(spec)
+    stashed = [t for t in stash_of(model, x) if t.shape == x.shape]
+    assert stashed
+    assert all(to_numpy(t).tobytes() == container.quantize(to_numpy(x)).tobytes() for t in stashed)
+    assert step(model, optimizer, method) > 0
+
+
+def test_bad_use_is_said_clearly():
+    model, optimizer = make()
+    method = QuantumFloat(model, optimizer)
+    with pytest.raises(InputError, match="attached already"):
+        BitWave(model)
+    with pytest.raises(InputError, match="diverged"):
+        method.loss(torch.tensor(float("nan")))
+    with pytest.raises(InputError, match="no layer"):
+        BitWave(nn.ReLU())
+    method.detach()
+    for make_it, match in (
+        (lambda: QuantumFloat(model, optimizer, mantissa=False, exponent=False), "neither"),
+        (lambda: QuantumFloat(model, optimizer, gradient="other"), "other"),
+        (lambda: BitPruning(model, optimizer, grain="row"), "row"),
+        (lambda: BitPruning(model, optimizer, initial_bits=0), "initial_bits"),
+        (lambda: BitWave(model, history=1), "history"),
+        (lambda: BitChop(model, weight=0.0), "weight"),
+        (lambda: Emulation(model, "sfp"), "trace"),
+        (lambda: Emulation(model, "fp33"), "fp33"),
+    ):
+        with pytest.raises(InputError, match=match):
+            make_it()
+    with pytest.raises(InputError, match="nothing was trained"):
+        BitWave(model).freeze()
