@@ -233,6 +233,10 @@ class IddCurrents:
     idd4r: float
     idd4w: float
     idd5ab: float
+    idd5pb: float | None = None
+    idd2p: float | None = None
+    idd3p: float | None = None
+    idd6: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +261,7 @@ class DramTiming:
     trfc: int
     burst_cycles: int
     devices: int
+    trfcpb: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

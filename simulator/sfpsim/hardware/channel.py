@@ -52,9 +52,9 @@ def _fitted(par: I64, device: Device) -> None:
 def _timed(par: I64, device: Device) -> None:
     d, queues = device, device.controller
     par[k.P_BURST_SHIFT] = (d.burst_bytes * 8).bit_length() - 1
-    par[k.P_TCK_NUM], par[k.P_TCK_DEN] = d.tck_ps, 1
-    first = [d.burst_cycles, d.cl, d.cwl, d.trcd, d.trp, d.tras, d.trrd, d.tfaw, d.twtr, d.twr]
-    first += [d.trtp, d.tccd, d.trtw, d.trfc, d.trefi]
+    par[k.P_TCK_NUM], par[k.P_TCK_DEN] = d.tck_ps, d.tck_den
+    first = [d.burst_cycles, d.cl, d.cwl, d.trcd, d.trp, d.tras, d.trrd_s, d.tfaw, d.twtr_s, d.twr]
+    first += [d.trtp, d.tccd_s, d.trtw, d.trfc, d.trefi]
     first += [d.command_cycles.act, d.command_cycles.column, d.command_cycles.pre]
     par[k.P_BURST : k.P_BURST + len(first)] = first
     par[k.P_COLUMN_SHIFT] = (d.row_bytes // d.burst_bytes).bit_length() - 1
