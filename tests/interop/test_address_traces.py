@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfpsim.errors import InputError
+from sfpsim.hardware.dram.simulate import Requests
 from sfpsim.interop import address_trace, trace_kernels
 from sfpsim.interop.address_trace import (
     FORMATS,
-    Requests,
     TraceWriter,
     VectorLayout,
     detect_format,
@@ -26,21 +26,21 @@ VECTORS = VectorLayout(shifts=(20, 19, 8, 6, 12, 0), counts=(1, 2, 4, 4, 128, 64
 
 def made(address, write, cycle):
     return Requests(
-        address=np.array(address, np.int64),
-        write=np.array(write, np.bool_),
-        cycle=np.array(cycle, np.int64),
+        address=np.array(address, np.uint64),
+        is_write=np.array(write, np.uint8),
+        cycle=np.array(cycle, np.uint64),
     )
 
 
 def read(path, form, **more):
     """All requests of a file as plain tuples."""
-    chunks = list(read_trace(path, form, **more))
-    assert all(chunks)
-    return [
-        row
-        for c in chunks
-        for row in zip(c.address.tolist(), c.write.tolist(), c.cycle.tolist(), strict=True)
-    ]
+    rows = []
+    for chunk in read_trace(path, form, **more):
+        assert len(chunk.address)
+        assert (chunk.cycle is None) == (form == "ramulator")
+        cycle = np.zeros(len(chunk.address), int) if chunk.cycle is None else chunk.cycle
+        rows += zip(chunk.address.tolist(), chunk.is_write.tolist(), cycle.tolist(), strict=True)
+    return rows
 
 
 def text(tmp_path, content, name="t.txt"):

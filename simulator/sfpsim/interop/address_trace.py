@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfpsim.errors import InputError
+from sfpsim.hardware.dram.simulate import Requests
 from sfpsim.interop import trace_kernels as k
 
 Format = Literal["dramsim3", "ramulator", "stl", "rstl"]
@@ -60,22 +61,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 SHOWN = 60
 
 I64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Requests:
-    """Consecutive requests of a trace, arrays of one entry a request.
-
-    `address` is int64, bytes; `write` bool; `cycle` int64, the device's clock cycle from
-    which on the request is offered, all 0 where the format has no times (saturating).
-    """
-
-    address: I64
-    write: NDArray[np.bool_]
-    cycle: I64
-
-    def __len__(self) -> int:
-        return len(self.address)
+U8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +166,7 @@ def read_trace(
     vectors: VectorLayout = NO_VECTORS,
     progress: Callable[[float, str], None] | None = None,
 ) -> Iterator[Requests]:
-    """Yield the requests of a trace in chunks.
+    """Yield the requests of a trace in chunks; `cycle` is None where a format has no times.
 
     Parameters
     ----------
@@ -209,13 +195,13 @@ def read_trace(
     with _open(path) as file:
         for data, done in _chunks(path, file):
             found, lines = _parse(path, data, line, form, limit_bytes, vectors)
-            requests = _spread(*found, burst_bytes)
+            address, write, cycle, length = found
             if form == "rstl":
-                requests, last = _absolute(requests, last)
+                cycle, last = _absolute(path, cycle, last)
             line += lines
-            if len(requests):
+            if len(address):
                 seen = True
-                yield requests
+                yield _requests(*_spread(address, write, cycle, length, burst_bytes), form)
             if progress is not None:
                 progress(min(1.0, done / size), f"{path.name}, line {line - 1}")
     if not seen:
@@ -224,18 +210,26 @@ def read_trace(
 
 def _parse(
     path: Path, data: bytes, line: int, form: Format, limit: int, vectors: VectorLayout
-) -> tuple[tuple[Requests, I64], int]:
-    """Return the requests of whole lines with their lengths, and the number of lines."""
+) -> tuple[tuple[I64, U8, I64, I64], int]:
+    """Return address, direction, cycle and length of the requests, and the number of lines."""
     most = data.count(b"\n") + 1
     address, cycle, length = (np.empty(most, np.int64) for _ in range(3))
-    write = np.empty(most, np.bool_)
+    write = np.empty(most, np.uint8)
     n, lines, wrong, where = k.parse(
         np.frombuffer(data, np.uint8), CODES[form], limit, *vectors.arrays(), address, write,
         cycle, length, np.zeros(4, np.int64),
     )  # fmt: skip
     if wrong != k.FINE:
         raise _error(f"{path}:{line + lines}", data[where:], wrong, form, limit, vectors)
-    return (Requests(address=address[:n], write=write[:n], cycle=cycle[:n]), length[:n]), lines
+    return (address[:n], write[:n], cycle[:n], length[:n]), lines
+
+
+def _requests(address: I64, write: U8, cycle: I64, form: Format) -> Requests:
+    return Requests(
+        address=address.view(np.uint64),
+        is_write=write,
+        cycle=cycle.view(np.uint64) if form in TIMED else None,
+    )
 
 
 def _error(
@@ -256,26 +250,26 @@ def _error(
     return InputError(f"{where}: {shown}: {reason}: {form} lines are like {EXAMPLES[form]}")
 
 
-def _spread(requests: Requests, length: I64, burst: int) -> Requests:
+def _spread(address: I64, write: U8, cycle: I64, length: I64, burst: int) -> tuple[I64, U8, I64]:
     """Cut requests with a length into the bursts that they touch."""
     if not burst or not length.any():
-        return requests
-    address = requests.address
+        return address, write, cycle
     first = address // burst
     count = np.where(length > 0, (address + np.maximum(length, 1) - 1) // burst - first + 1, 1)
     at = np.repeat(np.arange(len(address)), count)
     step = np.arange(len(at)) - np.repeat(np.cumsum(count) - count, count)
     spread = np.where(step > 0, (first[at] + step) * burst, address[at])
-    return Requests(address=spread, write=requests.write[at], cycle=requests.cycle[at])
+    return spread, write[at], cycle[at]
 
 
-def _absolute(requests: Requests, last: int) -> tuple[Requests, int]:
-    """Count cycles from the start; bursts of one request come after each other."""
-    cycle = last + np.cumsum(requests.cycle)
-    if len(cycle) and int(cycle[-1]) < last:
-        raise InputError("cycles of more than 63 bits in all")
-    end = int(cycle[-1]) if len(cycle) else last
-    return Requests(address=requests.address, write=requests.write, cycle=cycle), end
+def _absolute(path: Path, cycle: I64, last: int) -> tuple[I64, int]:
+    """Count cycles from the start instead of from the request before."""
+    if not len(cycle):
+        return cycle, last
+    if last + float(cycle.sum(dtype=np.float64)) >= k.LARGEST:
+        raise InputError(f"{path}: cycles of more than 63 bits in all")
+    counted = last + np.cumsum(cycle)
+    return counted, int(counted[-1])
 
 
 class TraceWriter:
@@ -310,18 +304,20 @@ class TraceWriter:
 
     def add(self, requests: Requests) -> None:
         """Append requests; of a relative format the cycles must not go down."""
-        cycle = requests.cycle
-        if self.form == "rstl":
-            cycle = np.diff(cycle, prepend=np.int64(self._last))
+        count = len(requests.address)
+        given = requests.cycle
+        cycle = np.zeros(count, np.int64) if given is None else given.view(np.int64)
+        if self.form == "rstl" and count:
+            last, self._last = self._last, int(cycle[-1])
+            cycle = np.diff(cycle, prepend=np.int64(last))
             if (cycle < 0).any():
                 raise InputError(f"{self.path}: rstl needs requests in the order of their cycles")
-            self._last = int(requests.cycle[-1]) if len(requests) else self._last
         texts: Sequence[Any] = [np.frombuffer(t, np.uint8) for t in COMMANDS[self.form]]
-        out = np.empty(len(requests) * k.LINE_BYTES, np.uint8)
-        form = CODES[self.form]
-        size = k.render(out, form, requests.address, requests.write, cycle, *texts)
+        out = np.empty(count * k.LINE_BYTES, np.uint8)
+        address = requests.address.view(np.int64)
+        size = k.render(out, CODES[self.form], address, requests.is_write, cycle, *texts)
         self._file.write(out[:size].tobytes())
-        self.requests += len(requests)
+        self.requests += count
 
     def __enter__(self) -> TraceWriter:
         return self

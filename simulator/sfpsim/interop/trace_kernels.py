@@ -243,7 +243,7 @@ def parse(
     shifts, counts
         int64 (fields,): place in the address and number of values of each vector field.
     address, write, cycle, length
-        Filled: int64, bool, int64, int64; a length of 0 is one burst.
+        Filled: int64, uint8, int64, int64; a length of 0 is one burst.
     record
         int64 (4,), scratch.
     """
