@@ -3,25 +3,31 @@
 import gzip
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sfpsim.errors import InputError
+from sfpsim.hardware.dram.device import load_device, presets
 from sfpsim.hardware.dram.simulate import Requests
 from sfpsim.interop import address_trace, trace_kernels
 from sfpsim.interop.address_trace import (
     FORMATS,
     TraceWriter,
-    VectorLayout,
     detect_format,
     parse_format,
     read_trace,
+    vector_layout,
     write_trace,
 )
 
-VECTORS = VectorLayout(shifts=(20, 19, 8, 6, 12, 0), counts=(1, 2, 4, 4, 128, 64))
+DEVICE = msgspec.structs.replace(
+    load_device("lpddr4-3200-x16"), mapping="ro ra bg^ro co3 ba^ro co3", ranks=2, bank_groups=4,
+    banks=16, rows=128,
+)  # fmt: skip
+VECTORS = vector_layout(DEVICE)
 
 
 def made(address, write, cycle):
@@ -134,11 +140,28 @@ def test_relative_cycles_add_up(tmp_path):
 
 def test_address_vectors(tmp_path):
     path = text(tmp_path, "R 0,1,2,3,100,32\nW 0,0,3,0,0,63\n")
-    first = (1 << 19) | (2 << 8) | (3 << 6) | (100 << 12) | 32
+    bank, group = 3 ^ (100 & 3), 2 ^ (100 >> 2 & 3)
+    first = (100 << 11) | (1 << 10) | (group << 8) | (4 << 5) | (bank << 3)
+    second = (3 << 8) | (7 << 5) | 7
+    assert VECTORS.counts == (1, 2, 4, 4, 128, 64)
     assert read(path, "ramulator", vectors=VECTORS) == [
-        (first, False, 0),
-        ((3 << 8) | 63, True, 0),
+        (first * 32, False, 0),
+        (second * 32, True, 0),
     ]
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_access_has_one_vector(tmp_path, name):
+    device = load_device(name)
+    layout = vector_layout(device)
+    rng = np.random.default_rng(1)
+    vectors = {tuple(int(rng.integers(0, c)) for c in layout.counts) for _ in range(300)}
+    lines = "\n".join(f"R {','.join(map(str, v))}" for v in vectors)
+    found = read(
+        text(tmp_path, lines), "ramulator", limit_bytes=device.capacity_bytes, vectors=layout
+    )
+    assert len({row[0] for row in found}) == len(vectors)
+    assert len(layout.counts) == {"gddr6": 5, "lpddr4": 5}.get(device.kind, 6)
 
 
 @pytest.mark.parametrize("line", ["0: (100) write 0x30", "0: (160) write 0x0"])

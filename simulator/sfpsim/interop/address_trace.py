@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfpsim.errors import InputError
+from sfpsim.hardware.dram.device import Device, address_pieces
 from sfpsim.hardware.dram.simulate import Requests
 from sfpsim.interop import trace_kernels as k
 
@@ -66,17 +67,60 @@ U8 = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class VectorLayout:
-    """Where the fields of an address vector lie in an address: low bit and values of each."""
+    """How the fields of an address vector make an address; `vector_layout` makes one.
 
-    shifts: tuple[int, ...]
-    counts: tuple[int, ...]
+    `fields` index `trace_kernels.FIELD_NAMES`, in the vector's order, with the number of
+    values of each; `pieces` are rows of field, bit of the access number, bit of the field
+    and bits; `xored` the row's bits XORed onto bank and bank group, the first bit of the
+    latter, and the bits of a byte's place in an access.
+    """
 
-    def arrays(self) -> tuple[I64, I64]:
-        """Return `shifts` and `counts` as int64 arrays."""
-        return np.array(self.shifts, np.int64), np.array(self.counts, np.int64)
+    fields: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+    pieces: tuple[tuple[int, int, int, int], ...] = ()
+    xored: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def arrays(self) -> tuple[I64, I64, I64, I64]:
+        """Return the four as the kernel takes them."""
+        pieces = np.array(self.pieces, np.int64).reshape(-1, 4)
+        rest = (np.array(x, np.int64) for x in (self.fields, self.counts, self.xored))
+        fields, counts, xored = rest
+        return fields, counts, pieces, xored
 
 
-NO_VECTORS = VectorLayout(shifts=(), counts=())
+NO_VECTORS = VectorLayout()
+# Ramulator's address vectors; all others have the six levels.
+LEVELS = {
+    "ddr3": ("ch", "ra", "ba", "ro", "co"),
+    "lpddr4": ("ch", "ra", "ba", "ro", "co"),
+    "gddr6": ("ch", "bg", "ba", "ro", "co"),
+}
+
+
+def vector_layout(device: Device) -> VectorLayout:
+    """Return the layout of Ramulator's address vectors on `device`.
+
+    The levels are channel, rank (HBM: pseudo channel), bank group, bank, row and column,
+    without rank on GDDR6 and without bank group on DDR3 and LPDDR4; a column is an access.
+    """
+    sizes = device.field_bits()
+    pieces, xored = address_pieces(device)
+    names = k.FIELD_NAMES
+    levels = LEVELS.get(device.kind, names)
+    if device.bank_groups > 1 and "bg" not in levels:
+        levels = names
+    bank, group = sizes["ba"], sizes["bg"]
+    return VectorLayout(
+        fields=tuple(names.index(level) for level in levels),
+        counts=tuple(1 << sizes[level] for level in levels),
+        pieces=tuple((names.index(p.field), p.at, p.to, p.bits) for p in pieces),
+        xored=(
+            (1 << bank) - 1 if xored & 1 else 0,
+            (1 << group) - 1 if xored & 2 else 0,
+            bank if xored & 1 else 0,
+            device.access_bytes.bit_length() - 1,
+        ),
+    )
 
 
 def parse_format(text: str) -> Format:
@@ -216,8 +260,8 @@ def _parse(
     address, cycle, length = (np.empty(most, np.int64) for _ in range(3))
     write = np.empty(most, np.uint8)
     n, lines, wrong, where = k.parse(
-        np.frombuffer(data, np.uint8), CODES[form], limit, *vectors.arrays(), address, write,
-        cycle, length, np.zeros(4, np.int64),
+        np.frombuffer(data, np.uint8), CODES[form], limit, vectors.arrays(), address, write,
+        cycle, length, np.zeros(k.RECORD, np.int64),
     )  # fmt: skip
     if wrong != k.FINE:
         raise _error(f"{path}:{line + lines}", data[where:], wrong, form, limit, vectors)

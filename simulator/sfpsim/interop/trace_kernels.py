@@ -13,7 +13,9 @@ import numpy as np
 from numba import njit
 
 DRAMSIM3, RAMULATOR, STL, RSTL = 0, 1, 2, 3
-FIELDS = 6  # channel, rank, bank group, bank, row, column of an address vector
+FIELD_NAMES = ("ch", "ra", "bg", "ba", "ro", "co")  # of an address vector, as in a mapping
+RANK, GROUP, BANK, ROW, COLUMN = range(1, 6)
+RECORD = 4 + len(FIELD_NAMES)  # address, write, cycle, length, and the fields of a vector
 LINE_BYTES = 64  # no rendered line is longer
 
 # Why a line is wrong.
@@ -167,7 +169,7 @@ def _payload(data: Any, i: int, end: int) -> int:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _ramulator(data: Any, i: int, end: int, record: Any, shifts: Any, counts: Any) -> int:
+def _ramulator(data: Any, i: int, end: int, record: Any, vectors: Any) -> int:
     """Read ``LD|ST|R|W ADDRESS``, ``R|W VECTOR`` or ``ADDRESS R|W`` into `record`."""
     record[2] = record[3] = 0
     leading = np.int64(data[i]) - ZERO
@@ -188,7 +190,7 @@ def _ramulator(data: Any, i: int, end: int, record: Any, shifts: Any, counts: An
     start = i
     record[0], i = _address(data, i, end)
     if i < end and data[i] == COMMA and word in (W_R, W_W):
-        return _vector(data, start, end, record, shifts, counts)
+        return _vector(data, start, end, record, vectors)
     if record[0] < 0 or not _ended(data, i, end):
         return LARGE if record[0] == TOO_LARGE else ADDRESS
     return FINE if _skip(data, i, end) == end else MORE
@@ -201,30 +203,44 @@ def _address(data: Any, i: int, end: int) -> Any:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _vector(data: Any, i: int, end: int, record: Any, shifts: Any, counts: Any) -> int:
-    """Put the address vector at `i` together: `shifts` of `counts` values of each field."""
-    record[0] = 0
-    fields = counts.shape[0]
-    for field in range(fields):
+def _vector(data: Any, i: int, end: int, record: Any, vectors: Any) -> int:
+    """Put the address of the vector at `i` together; see `parse` for `vectors`."""
+    order, counts = vectors[0], vectors[1]
+    fields = record[4:]
+    fields[:] = 0
+    for n in range(len(order)):
         value, i = _decimal(data, i, end)
         if value == NO_DIGIT:
             return VECTOR
-        if value < 0 or value >= counts[field]:
+        if value < 0 or value >= counts[n]:
             return BEYOND
-        record[0] |= value << shifts[field]
-        if field + 1 < fields:
+        fields[order[n]] = value
+        if n + 1 < len(order):
             if i >= end or data[i] != COMMA:
                 return VECTOR
             i += 1
-    if not fields or not _ended(data, i, end):
+    if not len(order) or not _ended(data, i, end):
         return VECTOR
+    record[0] = _placed(fields, vectors[2], vectors[3])
     return FINE if _skip(data, i, end) == end else MORE
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _placed(fields: Any, pieces: Any, xored: Any) -> int:
+    """Return the address of a channel's fields."""
+    fields[BANK] ^= fields[ROW] & xored[0]
+    fields[GROUP] ^= (fields[ROW] >> xored[2]) & xored[1]
+    access = np.int64(0)
+    for n in range(len(pieces)):
+        field, at, to, bits = pieces[n, 0], pieces[n, 1], pieces[n, 2], pieces[n, 3]
+        access |= ((fields[field] >> to) & ((1 << bits) - 1)) << at
+    return access << xored[3]  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def parse(
-    data: Any, form: int, limit: int, shifts: Any, counts: Any, address: Any, write: Any,
-    cycle: Any, length: Any, record: Any,
+    data: Any, form: int, limit: int, vectors: Any, address: Any, write: Any, cycle: Any,
+    length: Any, record: Any,
 ) -> tuple[int, int, int, int]:  # fmt: skip
     """Parse the lines of `data`, uint8; returns (requests, lines, why wrong, where).
 
@@ -240,12 +256,15 @@ def parse(
         DRAMSIM3, RAMULATOR, STL or RSTL.
     limit
         Bytes that may be addressed.
-    shifts, counts
-        int64 (fields,): place in the address and number of values of each vector field.
+    vectors
+        Of address vectors, int64 arrays: which of `FIELD_NAMES` each place holds, how many
+        values it has; rows of field, bit of the access number, bit of the field and number
+        of bits; and four numbers: the row bits XORed onto bank and bank group, where the
+        latter begin, the bits of a byte's place in an access.
     address, write, cycle, length
         Filled: int64, uint8, int64, int64; a length of 0 is one burst.
     record
-        int64 (4,), scratch.
+        int64 (RECORD,), scratch.
     """
     n = lines = i = 0
     size = len(data)
@@ -258,7 +277,7 @@ def parse(
             if form == DRAMSIM3:
                 wrong = _dramsim3(data, at, end, record)
             elif form == RAMULATOR:
-                wrong = _ramulator(data, at, end, record, shifts, counts)
+                wrong = _ramulator(data, at, end, record, vectors)
             else:
                 wrong = _stl(data, at, end, record)
             if wrong == FINE and (record[0] >= limit or record[3] > limit - record[0]):
