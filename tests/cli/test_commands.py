@@ -157,7 +157,7 @@ def test_version_and_help(sfpsim):
     assert sfpsim("--version").out.startswith("sfpsim 0.")
     assert sfpsim().out == sfpsim("--help").out
     for command in ("demo", "info", "replay", "compare", "explain", "encode", "decode", "verify",
-                    "list", "bench", "doctor"):  # fmt: skip
+                    "dram", "list", "bench", "doctor"):  # fmt: skip
         assert command in sfpsim("--help").out
         assert "--json" in sfpsim(command, "--help").out
 

@@ -164,6 +164,8 @@ def test_the_data_bus():
 
 def test_the_command_bus():
     assert [v.rule for v in found([OPEN, "0 ACT 1 0 0 5"])] == ["command bus"]
+    (held,) = found([OPEN, "3 PRE 1 0 0 5"], LONG)
+    assert (held.wanted, held.found) == (4, 3)
     assert found([OPEN, "4 ACT 1 0 0 5", "8 PRE 1 1 0", "10 PRE 1 1 1"], LONG)[0].rule == "tPPD"
     lines = [OPEN, "4 ACT 1 0 0 5", "8 PRE 1 1 0", "11 PRE 1 1 1"]
     assert found(lines, LONG) == []

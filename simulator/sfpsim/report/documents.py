@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict
 
 from sfpsim.experiment.explain import Explanation
 from sfpsim.experiment.result import Comparison
+from sfpsim.hardware.dram.simulate import DramResult
 
 SCHEMA = 1
 
@@ -148,6 +149,7 @@ RESULTS: dict[str, Any] = {
     "encode": Encoding,
     "decode": Decoding,
     "verify": Verification,
+    "dram": DramResult,
     "list": Listing,
     "bench": Benchmarks,
     "doctor": Report,

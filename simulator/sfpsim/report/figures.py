@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -76,7 +77,7 @@ def _panel_legends(axes: Any, columns: int) -> None:
         axis.legend(loc="lower left", bbox_to_anchor=(0, above), ncols=columns, borderaxespad=0)
 
 
-def _legend(figure: Any, axes: Any, columns: int) -> None:
+def figure_legend(figure: Any, axes: Any, columns: int) -> None:
     """Put one legend over all panels; a label that shows up twice is listed once."""
     found: dict[str, Any] = {}
     for axis in axes:
@@ -120,7 +121,7 @@ def bits(comparison: Comparison) -> Figure:
     for axis in axes:
         axis.set_xticks(range(0, int(most) + 1, 16))
         axis.set_xlim(0, most)
-    _legend(figure, axes, 6)
+    figure_legend(figure, axes, 6)
     return Figure(
         name="bits",
         title="Stored bits per value",
@@ -286,7 +287,7 @@ def energy(comparison: Comparison) -> Figure:
         _range(axis, [tuple(sum(e[k] for k in keys) / 1e9 for e in t) for t in tables])  # type: ignore[misc]
         axis.set_title(title, loc="left")
         axis.set_xlabel("energy, mJ")
-    _legend(figure, axes, 5)
+    figure_legend(figure, axes, 5)
     return Figure(
         name="energy",
         title="Energy",
@@ -380,12 +381,17 @@ FIGURES: tuple[Callable[[Comparison], Figure], ...] = (
 
 def draw(comparison: Comparison) -> list[Figure]:
     """Draw every figure of `comparison` in the package's style."""
+    return styled([partial(make, comparison) for make in FIGURES])
+
+
+def styled(makers: Sequence[Callable[[], Figure]]) -> list[Figure]:
+    """Draw figures in the package's style."""
     import matplotlib as mpl
 
     with resources.as_file(resources.files("sfpsim.report") / "paper.mplstyle") as style:
         parameters = mpl.rc_params_from_file(str(style), use_default_template=True)
     with mpl.rc_context(parameters):
-        figures = [make(comparison) for make in FIGURES]
+        figures = [make() for make in makers]
         for drawn in figures:
             drawn.figure.draw_without_rendering()
             drawn.figure.set_layout_engine("none")  # laid out now, and not for every format

@@ -142,8 +142,9 @@ def _command_bus(n: int, at: int, kind: int, bus: Any, par: Any, found: Any, cou
     column = kind in (RD, WR, RDA, WRA)
     lane = 1 if par[P_DUAL] and column else 0
     if at < bus[lane, 0]:
-        count = _report(found, count, COMMAND_BUS, n, bus[lane, 1], bus[lane, 0], at)
-    bus[lane, 0], bus[lane, 1] = at + par[P_LENGTH + kind], n
+        held, gap = bus[lane, 0] - bus[lane, 2], at - bus[lane, 2]
+        count = _report(found, count, COMMAND_BUS, n, bus[lane, 1], held, gap)
+    bus[lane, 0], bus[lane, 1], bus[lane, 2] = at + par[P_LENGTH + kind], n, at
     return count
 
 

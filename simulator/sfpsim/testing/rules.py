@@ -279,7 +279,7 @@ class RuleChecker:
             np.full(banks, k.NONE, np.int64),  # by which command
             np.zeros((d.ranks, 4), np.int64),  # asleep
             np.zeros(banks, np.int64),  # refreshes
-            np.zeros((2, 2), np.int64),  # command buses
+            np.zeros((2, 3), np.int64),  # command buses
             bursts,
             np.zeros(history, np.int64),
             np.zeros(history, np.int64),
