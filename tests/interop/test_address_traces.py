@@ -280,6 +280,16 @@ def test_what_cannot_be_opened(tmp_path):
         parse_format("x")
 
 
+def test_a_full_disk_is_an_error(tmp_path):
+    with TraceWriter(tmp_path / "t", "stl") as writer:
+        full = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
+        writer._file, kept = full, writer._file
+        with pytest.raises(InputError, match="t: cannot be written: No space"):
+            writer.add(made([1], [0], [1]))
+        full.close()
+        writer._file = kept
+
+
 def test_an_error_leaves_no_file(tmp_path):
     with pytest.raises(RuntimeError), TraceWriter(tmp_path / "t", "stl"):
         raise RuntimeError

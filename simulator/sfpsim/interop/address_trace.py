@@ -360,7 +360,10 @@ class TraceWriter:
         out = np.empty(count * k.LINE_BYTES, np.uint8)
         address = requests.address.view(np.int64)
         size = k.render(out, CODES[self.form], address, requests.is_write, cycle, *texts)
-        self._file.write(out[:size].tobytes())
+        try:
+            self._file.write(out[:size].data)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written: {error.strerror}") from error
         self.requests += count
 
     def __enter__(self) -> TraceWriter:
