@@ -49,7 +49,8 @@ class Controller(Struct, frozen=True, kw_only=True):
 
     Writes are drained once `drain_high` wait (or no read does) until `drain_low` are left;
     while both wait each kind has a turn of `turn` bursts. At most `hit_cap` row hits go past
-    an older request to another row of the bank. `bank_queue` is DRAMsim3's command queue of
+    an older request to another row of the bank. `write_queue` is the places for writes
+    where they are not as many as those for reads (0); `bank_queue` is DRAMsim3's command queue of
     a bank. A rank is put into power-down after `powerdown_after` idle cycles, into
     self-refresh after `selfrefresh_after`; 0: never.
     """
@@ -60,6 +61,7 @@ class Controller(Struct, frozen=True, kw_only=True):
     hit_cap: int
     turn: int
     source: str
+    write_queue: int = 0
     bank_queue: int = 8
     powerdown_after: int = 0
     selfrefresh_after: int = 0

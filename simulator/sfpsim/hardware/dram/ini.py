@@ -244,6 +244,7 @@ def _controller(reader: _Reader) -> Controller:
         raise reader.error(f"[system] trans_queue_size={queue} must be at least 2")
     return Controller(
         queue=queue,
+        write_queue=queue,
         bank_queue=reader.whole("system", "cmd_queue_size", 16),
         drain_high=max(1, queue * 4 // 5),
         drain_low=queue // 5,
