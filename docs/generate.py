@@ -1,13 +1,14 @@
-"""Writes the generated parts of the docs: ``python docs/generate.py [FOLDER | FILE.csv]``.
+"""Writes the generated parts of the docs: ``python docs/generate.py [FOLDER...]``.
 
 Always the JSON Schema of every result (docs/schema) and the devices of docs/dram.md. With
 the folder that ``sfpsim demo`` wrote, also the picture and the numbers of README.md; with
-the CSV that ``python -m sfpsim.testing.validate_dram`` wrote, the table and the picture of
-docs/dram-validation.md. Pages are written between their markers.
+a folder of reference runs (see `sfpsim.testing.validate_dram`), the tables and the picture
+of docs/dram-validation.md. Pages are written between their markers.
 """
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,17 @@ from sfpsim.energy.model import DramCounts, dram_core_pj, dram_interface_pj_per_
 from sfpsim.experiment.explain import load_result
 from sfpsim.experiment.result import Comparison
 from sfpsim.hardware.dram.device import Device, devices, load_device, presets
+from sfpsim.hardware.dram.simulate import DramResult
 from sfpsim.report.documents import RESULTS
 from sfpsim.report.figures import draw, rendered
 from sfpsim.report.summary import headline
 from sfpsim.report.table import COLUMNS, LIMITERS, limiter_shares, significant, table_row
-from sfpsim.report.validation import read_comparisons, validation_block, validation_figure
+from sfpsim.report.validation import QUANTITIES, validation_block, validation_figure
+from sfpsim.report.validation import Comparison as Run
 
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
+CORE = ("act", "rd", "wr", "ref", "active_standby", "precharge_standby")
 BEGIN, END = "<!-- begin: written by make docs -->", "<!-- end: written by make docs -->"
 
 
@@ -118,9 +122,41 @@ def write_page(path: Path, block: str) -> None:
     path.write_text(with_block(path.read_text(), block))
 
 
-def write_validation(results: Path) -> None:
-    """Write the table and the picture of docs/dram-validation.md."""
-    found = read_comparisons(results)
+def reference_runs(folder: Path) -> list[Run]:
+    """Run every reference run of `folder` here."""
+    from sfpsim.testing import validate_dram
+
+    made: dict[str, Any] = {}
+    found = []
+    with (folder / "results.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            access = row["access_bytes"]
+            made[access] = made.get(access) or validate_dram.traces(int(access))
+            result = validate_dram.run(folder, row, made[access][row["trace"]])
+            found.append(_reference_run(row, result))
+    return found
+
+
+def _reference_run(row: dict[str, str], result: DramResult) -> Run:
+    core = [getattr(result.energy_pj, key) for key in CORE]
+    ours = result.cycles, result.counts.act, sum(core), result.avg_read_latency_ns
+    names = ("cycles", "n_act", "e_total_pj", "avg_read_latency_ns")
+    theirs = (float(row[name]) if row[name] else None for name in names)
+    return Run(
+        reference=row["simulator"],
+        device=row["config"],
+        trace=row["trace"],
+        requests=result.requests,
+        ours=dict(zip(QUANTITIES, ours, strict=True)),
+        theirs=dict(zip(QUANTITIES, theirs, strict=True)),
+        cpu_s=result.cpu_s,
+        cpu_s_ref=float(row["cpu_s"]) if row["cpu_s"] else None,
+    )
+
+
+def write_validation(folder: Path) -> None:
+    """Write the tables and the picture of docs/dram-validation.md."""
+    found = reference_runs(folder)
     picture = rendered(validation_figure(found).figure, "svg")
     (DOCS / "figures" / "dram-validation.svg").write_bytes(picture)
     write_page(DOCS / "dram-validation.md", validation_block(found))
@@ -141,7 +177,7 @@ def main(arguments: list[str]) -> None:
         (DOCS / "schema" / name).write_text(text)
     write_page(DOCS / "dram.md", devices_block())
     for given in map(Path, arguments):
-        if given.suffix == ".csv":
+        if (given / "devices").is_dir():
             write_validation(given)
         else:
             write_readme(given)

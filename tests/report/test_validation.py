@@ -2,24 +2,25 @@
 
 import pytest
 
-from sfpsim.errors import InputError
 from sfpsim.report.figures import rendered
-from sfpsim.report.validation import read_comparisons, validation_block, validation_figure
+from sfpsim.report.validation import QUANTITIES, Comparison, validation_block, validation_figure
 
-HEAD = (
-    "reference,device,trace,requests,cycles,cycles_ref,act,act_ref,energy_pj,energy_pj_ref,"
-    "latency_ns,latency_ns_ref\n"
-)
-ROWS = """DRAMsim3,ddr4,seq_rd,1000,1010,1000,5,5,20.0,20.0,9,10
-DRAMsim3,hbm2,seq_rd_50,1000,990,1000,5,5,20.2,20.0,,0
-Ramulator2.1,ddr4,seq_rd,1000,1001,1000,5,,20.0,,9,
-"""
+
+def run(reference, device, trace, ours, theirs, cpu_s_ref=None):
+    return Comparison(
+        reference=reference, device=device, trace=trace, requests=1000, cpu_s=0.001,
+        cpu_s_ref=cpu_s_ref, ours=dict(zip(QUANTITIES, ours, strict=True)),
+        theirs=dict(zip(QUANTITIES, theirs, strict=True)),
+    )  # fmt: skip
 
 
 @pytest.fixture
-def found(tmp_path):
-    (tmp_path / "r.csv").write_text(HEAD + ROWS)
-    return read_comparisons(tmp_path / "r.csv")
+def found():
+    return [
+        run("DRAMsim3", "ddr4", "seq_rd", (1010, 5, 20.0, 9), (1000, 5, 20.0, 10), 0.01),
+        run("DRAMsim3", "hbm2", "seq_rd_50", (990, 5, 20.2, None), (1000, 5, 20.0, 0)),
+        run("Ramulator2.1", "ddr4", "seq_rd", (1001, 5, 20.0, 9), (1000, None, None, None)),
+    ]
 
 
 def test_errors(found):
@@ -34,6 +35,7 @@ def test_the_page_has_every_run(found):
     assert "| DRAMsim3 | cycles | 2 | 1.00 % | +1.00 % | ddr4, seq_rd |" in page
     assert "| DRAMsim3 | core energy | 2 | 0.50 % | +1.00 % | hbm2, seq_rd_50 |" in page
     assert "| Ramulator2.1 | cycles | 1 | 0.10 % | +0.10 % | ddr4, seq_rd |" in page
+    assert "| DRAMsim3 | 1 | 0.10 | 1.0 | 1.0 to 1.0 |" in page
     assert page.count("| DRAMsim3 | ddr4 | seq_rd | 1,000 | 1,000 | 1,010 |") == 1
 
 
@@ -43,13 +45,3 @@ def test_the_figure_draws(found):
     assert len(figure.rows) == 4
     assert b"core energy" in rendered(figure.figure, "svg")
     assert rendered(figure.figure, "svg") == rendered(validation_figure(found).figure, "svg")
-
-
-def test_what_is_no_result(tmp_path):
-    path = tmp_path / "r.csv"
-    with pytest.raises(InputError, match="cannot be read"):
-        read_comparisons(path)
-    for content in ("", HEAD, "a,b\n1,2\n"):
-        path.write_text(content)
-        with pytest.raises(InputError, match="no column"):
-            read_comparisons(path)

@@ -1,21 +1,16 @@
-"""The reference runs of DRAM simulators beside ours: a table and a figure from a CSV.
+"""The reference runs of DRAM simulators beside ours: a table and a figure.
 
-`python -m sfpsim.testing.validate_dram` writes the CSV, one row a reference run. Beside
-``reference``, ``device``, ``trace`` and ``requests`` it has pairs of columns, ``X`` ours and
-``X_ref`` theirs, for every X in `QUANTITIES`; what a reference does not say is empty.
+The runs are those of `sfpsim.testing.validate_dram`.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sfpsim.errors import InputError
 from sfpsim.report import palette
 from sfpsim.report.figures import Figure, Row, figure_legend, styled
 
@@ -25,14 +20,16 @@ QUANTITIES = {
     "energy_pj": "core energy",
     "latency_ns": "read latency",
 }
-NAMED = ("reference", "device", "trace", "requests")
 LOAD = "_50"  # the traces that offer half of the peak end so
 DEVICE_MARKS = "osD^v<>P*"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A reference run: quantities of ours and of theirs, None where theirs says nothing."""
+    """A reference run: `QUANTITIES` of ours and of theirs, None where theirs says nothing.
+
+    `cpu_s` and `cpu_s_ref` are the seconds of processor time of ours and theirs.
+    """
 
     reference: str
     device: str
@@ -40,45 +37,13 @@ class Comparison:
     requests: int
     ours: Mapping[str, float | None]
     theirs: Mapping[str, float | None]
+    cpu_s: float
+    cpu_s_ref: float | None
 
     def error(self, quantity: str) -> float | None:
         """Return by what share ours is above theirs."""
         ours, theirs = self.ours[quantity], self.theirs[quantity]
         return ours / theirs - 1 if ours is not None and theirs else None
-
-
-def read_comparisons(path: Path) -> list[Comparison]:
-    """Read the CSV.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read or a column is missing.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    needed = (*NAMED, *QUANTITIES, *(f"{q}_ref" for q in QUANTITIES))
-    for column in needed:
-        if not rows or column not in rows[0]:
-            raise InputError(f"{path}: no column {column}: {', '.join(needed)} are needed")
-    return [_comparison(row) for row in rows]
-
-
-def _comparison(row: Mapping[str, str]) -> Comparison:
-    def number(key: str) -> float | None:
-        return float(row[key]) if row[key] else None
-
-    return Comparison(
-        reference=row["reference"],
-        device=row["device"],
-        trace=row["trace"],
-        requests=int(row["requests"]),
-        ours={q: number(q) for q in QUANTITIES},
-        theirs={q: number(f"{q}_ref") for q in QUANTITIES},
-    )
 
 
 def _share(error: float | None) -> str:
@@ -106,6 +71,23 @@ def summary_markdown(found: Sequence[Comparison]) -> str:
                 lines.append(
                     _line([reference, label, str(len(mine)), middle, _share(worst), place])
                 )
+    return "\n".join(lines)
+
+
+def speed_markdown(found: Sequence[Comparison]) -> str:
+    """Return million requests a second of both, a line a reference."""
+    lines = [
+        _line(["reference", "runs", "theirs, median", "ours, median", "ours, least and most"]),
+        _line(["---", "---:", "---:", "---:", "---:"]),
+    ]
+    for reference in dict.fromkeys(c.reference for c in found):
+        mine = [c for c in found if c.reference == reference and c.cpu_s_ref]
+        if mine:
+            ours = [c.requests / c.cpu_s / 1e6 for c in mine]
+            theirs = [c.requests / (c.cpu_s_ref or 1) / 1e6 for c in mine]
+            extremes = f"{min(ours):.1f} to {max(ours):.1f}"
+            middle = f"{median(theirs):.2f}", f"{median(ours):.1f}"
+            lines.append(_line([reference, str(len(mine)), *middle, extremes]))
     return "\n".join(lines)
 
 
@@ -186,7 +168,7 @@ def _panel(
 
 def _rows(found: Sequence[Comparison]) -> list[Row]:
     names = [x for q in QUANTITIES for x in (f"{q}_ref", q)]
-    rows: list[Row] = [[*NAMED, *names]]
+    rows: list[Row] = [["reference", "device", "trace", "requests", *names]]
     for c in found:
         values = [x for q in QUANTITIES for x in (c.theirs[q], c.ours[q])]
         rows.append([c.reference, c.device, c.trace, c.requests, *values])
@@ -199,6 +181,9 @@ def validation_block(found: Sequence[Comparison]) -> str:
         [
             summary_markdown(found),
             "![Error of every run against its reference](figures/dram-validation.svg)",
+            "Speed, million requests a second of processor time on one core, where the reference's "
+            "is known:",
+            speed_markdown(found),
             "## Every run",
             runs_markdown(found),
         ]
