@@ -144,7 +144,9 @@ def _command_bus(n: int, at: int, kind: int, bus: Any, par: Any, found: Any, cou
     if at < bus[lane, 0]:
         held, gap = bus[lane, 0] - bus[lane, 2], at - bus[lane, 2]
         count = _report(found, count, COMMAND_BUS, n, bus[lane, 1], held, gap)
-    bus[lane, 0], bus[lane, 1], bus[lane, 2] = at + par[P_LENGTH + kind], n, at
+    end = at + par[P_LENGTH + kind]
+    if end >= bus[lane, 0]:
+        bus[lane, 0], bus[lane, 1], bus[lane, 2] = end, n, at
     return count
 
 
