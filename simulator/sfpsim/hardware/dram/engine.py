@@ -31,7 +31,7 @@ ST_DRAIN = 7  # writes left to drain
 ST_BESTAT = 8  # command chosen: cycle, bank; ST_VALID: the choice stands
 ST_BEST = 9
 ST_VALID = 10
-ST_ACCEPTED = 11  # cycle after the last acceptance
+ST_ACCEPTED = 11  # the cycle in which the next request may be taken, if it was offered
 ST_READS = 12  # requests waiting in the transaction queues
 ST_WRITES = 13
 ST_QUEUED = 14  # requests in the banks' queues
@@ -55,7 +55,7 @@ ST_LOG = 33  # commands logged
 ST_MODE = 34  # 0: reads are being served, 1: writes
 ST_SERVED = 35  # bursts served since reads and writes last took turns
 ST_MISSING = 36  # writes merged into a queued one
-ST_IDLE = 37
+ST_TAKEN = 37  # requests taken in cycle ST_ACCEPTED
 ST_COLUMNS = 48
 
 # bk: a bank. B_LA.. are the cached choice of its controller: earliest by the bank alone.
@@ -130,6 +130,7 @@ T_CLOSED = 43
 T_RDAP = 44
 T_WRAP = 45
 T_WRITES = 46  # places of the write queue
+T_INTAKE = 47  # requests that may be taken in a cycle
 # Of a command to a column: after the same group, another group, another rank (3 each):
 # T_RR read after read, T_RW write after read, T_WR read after write, T_WW.
 T_MAP = 52  # 6 pieces a field: at, bits' mask, to; twice
@@ -297,6 +298,15 @@ def refresh_next(st: Any, tim: Any) -> None:
         st[ST_TARGET] = 0
     if tim[T_PERBANK] and st[ST_TARGET] == tim[T_RANKS] * tim[T_BANKS]:
         st[ST_TARGET] = 0
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def taken(cycle: int, st: Any, tim: Any) -> None:
+    """A request was taken in `cycle`: note when the next one may be."""
+    st[ST_TAKEN] = 1 if st[ST_ACCEPTED] < cycle else st[ST_TAKEN] + 1
+    st[ST_ACCEPTED] = cycle
+    if st[ST_TAKEN] >= tim[T_INTAKE]:
+        st[ST_ACCEPTED], st[ST_TAKEN] = cycle + 1, 0
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -724,12 +734,14 @@ def run_dramsim3(
             st[ST_DUE] += tim[T_REFI]
             st[ST_PENDING] += 1
             st[ST_VALID] = 0
+        st[ST_CLOCK] = cycle
         if takes <= cycle:
             acc = np.int64(address[n] >> shift)
             _d3_accept(acc, write, cycle, st, bk, rq, bq, fr, ft, tim)
             st[ST_NEXTIN] = n + 1
-            st[ST_ACCEPTED] = cycle + 1
-        st[ST_CLOCK] = cycle
+            taken(cycle, st, tim)
+            if st[ST_ACCEPTED] == cycle:
+                continue
         _d3_command(cycle, st, bk, gr, rk, rq, bq, fr, ft, tim, log)
         b = _d3_move(st, bk, gr, rq, bq, ft, tim)
         if b >= 0:
