@@ -1,10 +1,10 @@
 """The DRAM engine: timing state of a channel and the commands that change it.
 
-A channel's state is a handful of int64 arrays. `st` holds scalars, `bk` banks, `gr` bank
-groups, `rk` ranks; an entry "earliest X" is the first cycle in which X may go, and the only
-thing that a command does is to move such entries. `tim` holds the device's timings. The
-group entries are complete (they hold what other groups and ranks did, and the activate
-windows), so a command is legal from the maximum of one bank entry and one group entry on.
+A channel's state is a handful of int64 arrays: `st` holds scalars, `bk` banks, `rk` ranks,
+`tm` the first cycle in which each bank may take each command. The only thing that a command
+does to timing is to move such entries, always up; they hold what other banks, groups and
+ranks did and the activate windows, so a command is legal from its entry on, and choosing
+is a minimum over contiguous rows.
 
 The controllers that choose commands stand in this file's second half and in
 `sfpsim.hardware.kernels`; all issue through the functions here. Times are clock cycles.
@@ -56,32 +56,34 @@ ST_MODE = 34  # 0: reads are being served, 1: writes
 ST_SERVED = 35  # bursts served since reads and writes last took turns
 ST_MISSING = 36  # writes merged into a queued one
 ST_TAKEN = 37  # requests taken in cycle ST_ACCEPTED
+ST_WHICH = 38  # the request that the chosen command is for, and its age
+ST_BESTAGE = 39
+ST_NEXTREFB = 40  # earliest per-bank refresh
 ST_COLUMNS = 48
 
-# bk: a bank. B_LA.. are the cached choice of its controller: earliest by the bank alone.
+# bk: a bank.
 B_ROW = 0  # open row, -1: none
-B_ACT = 1
-B_PRE = 2
-B_RD = 3
-B_WR = 4
-B_HITS = 5  # columns since the activate (or hits that went past an older request)
+B_ACT = 1  # earliest activate or refresh by the bank's own commands
+B_HITS = 5  # columns since the activate
 B_GROUP = 6
 B_RANK = 7
-B_LA = 8  # activate or precharge; FAR: none
-B_LR = 9  # read
-B_LW = 10  # write
-B_SHARED = 11  # where the limit of the row command lies: group (activate) or groups + rank
-B_IR = 12  # the read and the write meant: positions in the bank's queue
+B_IR = 12  # positions of the oldest read and write hit in the bank's queue
 B_IW = 13
 B_COUNT = 14  # requests in the bank's queue
 B_HEAD = 16  # 2: oldest waiting read, write; -1: none
 B_TAIL = 18
 B_WAIT = 20  # 2: how many
-BANK_COLUMNS = 24
+B_HIT = 22  # 2: oldest request to the open row; -1: none
+B_PASSED = 24  # hits past an older request
+B_LAST = 25  # last activate or column
+BANK_COLUMNS = 32
 
-# gr: a bank group of a rank; rows from `groups` on are ranks: G_ACT is their next precharge.
-G_ACT, G_RD, G_WR = 0, 1, 2
-GROUP_COLUMNS = 4
+# tm: by command, one entry a bank. The first four rows are when the bank may take it, with
+# all that other banks, groups and ranks did; the others are 0 where the bank's controller
+# wants the command and FAR where it does not.
+TM_ACT, TM_PRE, TM_RD, TM_WR = 0, 1, 2, 3
+WANT_ACT, WANT_PRE, WANT_RD, WANT_WR = 4, 5, 6, 7
+TM_ROWS = 8
 
 # rk: a rank.
 R_OPEN = 0  # banks with an open row
@@ -131,6 +133,9 @@ T_RDAP = 44
 T_WRAP = 45
 T_WRITES = 46  # places of the write queue
 T_INTAKE = 47  # requests that may be taken in a cycle
+T_TIMEOUT = 48  # idle cycles after which a row is closed; 0: never
+T_AUTO = 49  # a row is closed with the last access that waits for it
+T_PBR = 50  # per-bank refresh to per-bank refresh
 # Of a command to a column: after the same group, another group, another rank (3 each):
 # T_RR read after read, T_RW write after read, T_WR read after write, T_WW.
 T_MAP = 52  # 6 pieces a field: at, bits' mask, to; twice
@@ -195,30 +200,45 @@ def _hold_bus(at: int, cycles: int, is_column: bool, st: Any, tim: Any) -> None:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def activate(b: int, row: int, at: int, st: Any, bk: Any, gr: Any, rk: Any, tim: Any) -> None:
+def _not_before(kind: int, first: int, end: int, when: int, tm: Any) -> None:
+    """Banks `first` to `end` may take commands of `kind` from `when` on at the earliest."""
+    for b in range(first, end):
+        tm[kind, b] = max(tm[kind, b], when)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _ready_after(b: int, when: int, bk: Any, tm: Any) -> None:
+    """Bank `b` may be activated or refreshed from `when` on at the earliest."""
+    bk[b, B_ACT] = max(bk[b, B_ACT], when)
+    tm[TM_ACT, b] = max(tm[TM_ACT, b], when)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def activate(b: int, row: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any) -> None:
     """Open `row` of bank `b`."""
     group, rank = bk[b, B_GROUP], bk[b, B_RANK]
     bk[b, B_ROW] = row
     bk[b, B_HITS] = 0
-    bk[b, B_RD] = at + tim[T_RCDRD]
-    bk[b, B_WR] = at + tim[T_RCDWR]
-    bk[b, B_PRE] = at + tim[T_RAS]
-    bk[b, B_ACT] = at + tim[T_RAS] + tim[T_RP]
     place = rk[rank, R_FAWP]
     rk[rank, R_FAW + place] = at
     place = (place + 1) & 3
     rk[rank, R_FAWP] = place
-    window = rk[rank, R_FAW + place] + tim[T_FAW]
+    other = max(at + tim[T_RRDS], rk[rank, R_FAW + place] + tim[T_FAW])
     if tim[T_32AW]:
         place = rk[rank, R_32P]
         rk[rank, R_32 + place] = at
         place = (place + 1) & 31
         rk[rank, R_32P] = place
-        window = max(window, rk[rank, R_32 + place] + tim[T_32AW])
-    first = rank * tim[T_GROUPS]
-    for g in range(first, first + tim[T_GROUPS]):
-        after = at + (tim[T_RRDL] if g == group else tim[T_RRDS])
-        gr[g, G_ACT] = max(gr[g, G_ACT], after, window)
+        other = max(other, rk[rank, R_32 + place] + tim[T_32AW])
+    first = rank * tim[T_BANKS]
+    _not_before(TM_ACT, first, first + tim[T_BANKS], other, tm)
+    size = tim[T_BANKS] // tim[T_GROUPS] if tim[T_GROUPS] > 1 else 0
+    _not_before(TM_ACT, group * size, (group + 1) * size, at + tim[T_RRDL], tm)
+    bk[b, B_ACT] = at + tim[T_RAS] + tim[T_RP]
+    tm[TM_ACT, b] = max(tm[TM_ACT, b], bk[b, B_ACT], at + tim[T_RRDL])
+    tm[TM_PRE, b] = max(tm[TM_PRE, b], at + tim[T_RAS])
+    tm[TM_RD, b] = max(tm[TM_RD, b], at + tim[T_RCDRD])
+    tm[TM_WR, b] = max(tm[TM_WR, b], at + tim[T_RCDWR])
     _hold_bus(at, tim[T_CMDACT], False, st, tim)
     if not rk[rank, R_OPEN]:
         rk[rank, R_SINCE] = at
@@ -238,39 +258,44 @@ def _closed(b: int, at: int, bk: Any, rk: Any) -> None:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def precharge(b: int, at: int, st: Any, bk: Any, gr: Any, rk: Any, tim: Any) -> None:
+def precharge(b: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any) -> None:
     """Close the row of bank `b`."""
-    bk[b, B_ACT] = max(bk[b, B_ACT], at + tim[T_RP])
+    _ready_after(b, at + tim[T_RP], bk, tm)
     _closed(b, at, bk, rk)
-    gr[tim[T_RANKS] * tim[T_GROUPS] + bk[b, B_RANK], G_ACT] = at + tim[T_PPD]
+    if tim[T_PPD]:
+        first = bk[b, B_RANK] * tim[T_BANKS]
+        _not_before(TM_PRE, first, first + tim[T_BANKS], at + tim[T_PPD], tm)
     _hold_bus(at, tim[T_CMDPRE], False, st, tim)
     st[ST_PRE] += 1
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def column(b: int, write: int, at: int, st: Any, bk: Any, gr: Any, rk: Any, tim: Any) -> int:
-    """Read or write the open row of bank `b`; returns the cycle after its data."""
-    group, rank = bk[b, B_GROUP], bk[b, B_RANK]
-    groups = tim[T_GROUPS]
+def column(
+    b: int, write: int, at: int, closes: bool, st: Any, bk: Any, tm: Any, rk: Any, tim: Any
+) -> int:
+    """Read or write the open row of bank `b`, and close it by itself where `closes`.
+
+    Returns the cycle after its data.
+    """
     to_rd, to_wr = (T_WR, T_WW) if write else (T_RR, T_RW)
-    if tim[T_RANKS] == 1:
-        rd, wr = at + tim[to_rd + 1], at + tim[to_wr + 1]
-        for g in range(groups):
-            gr[g, G_RD] = max(gr[g, G_RD], rd)
-            gr[g, G_WR] = max(gr[g, G_WR], wr)
-    else:
-        for g in range(groups * tim[T_RANKS]):
-            other = 1 if g // groups == rank else 2
-            gr[g, G_RD] = max(gr[g, G_RD], at + tim[to_rd + other])
-            gr[g, G_WR] = max(gr[g, G_WR], at + tim[to_wr + other])
-    gr[group, G_RD] = max(gr[group, G_RD], at + tim[to_rd])
-    gr[group, G_WR] = max(gr[group, G_WR], at + tim[to_wr])
-    bk[b, B_PRE] = max(bk[b, B_PRE], at + (tim[T_WRPRE] if write else tim[T_RTP]))
+    banks, groups = tim[T_BANKS], tim[T_GROUPS]
+    first = bk[b, B_RANK] * banks
+    if tim[T_RANKS] > 1:
+        _not_before(TM_RD, 0, bk.shape[0], at + tim[to_rd + 2], tm)
+        _not_before(TM_WR, 0, bk.shape[0], at + tim[to_wr + 2], tm)
+    _not_before(TM_RD, first, first + banks, at + tim[to_rd + 1], tm)
+    _not_before(TM_WR, first, first + banks, at + tim[to_wr + 1], tm)
+    if groups > 1:
+        size = banks // groups
+        start = bk[b, B_GROUP] * size
+        _not_before(TM_RD, start, start + size, at + tim[to_rd], tm)
+        _not_before(TM_WR, start, start + size, at + tim[to_wr], tm)
+    closing = max(tm[TM_PRE, b], at + (tim[T_WRPRE] if write else tim[T_RTP]))
+    tm[TM_PRE, b] = closing
     bk[b, B_HITS] += 1
-    if tim[T_CLOSED]:
-        bk[b, B_ACT] = max(
-            bk[b, B_ACT], bk[b, B_PRE] + tim[T_RP], at + (tim[T_WRAP] if write else tim[T_RDAP])
-        )
+    if closes:
+        after = at + (tim[T_WRAP] if write else tim[T_RDAP])
+        _ready_after(b, max(after, closing + tim[T_RP]), bk, tm)
         _closed(b, at, bk, rk)
     _hold_bus(at, tim[T_CMDCOL], True, st, tim)
     st[ST_RD + write] += 1
@@ -281,10 +306,10 @@ def column(b: int, write: int, at: int, st: Any, bk: Any, gr: Any, rk: Any, tim:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def refresh_rank(rank: int, at: int, st: Any, bk: Any, tim: Any) -> None:
+def refresh_rank(rank: int, at: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
     """Refresh all banks of `rank`."""
     for b in range(rank * tim[T_BANKS], (rank + 1) * tim[T_BANKS]):
-        bk[b, B_ACT] = max(bk[b, B_ACT], at + tim[T_RFC])
+        _ready_after(b, at + tim[T_RFC], bk, tm)
     _hold_bus(at, tim[T_CMDPRE], False, st, tim)
     st[ST_REF] += 1
 
@@ -324,15 +349,15 @@ def close_counts(end: int, st: Any, rk: Any, tim: Any) -> None:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _d3_candidates(b: int, st: Any, bk: Any, gr: Any, rq: Any, bq: Any, tim: Any) -> None:
-    """Find what bank `b` would do next, as far as the bank alone decides it."""
-    bk[b, B_LA] = bk[b, B_LR] = bk[b, B_LW] = FAR
+def _d3_candidates(b: int, st: Any, bk: Any, tm: Any, rq: Any, bq: Any, tim: Any) -> None:
+    """Note which commands bank `b` wants."""
+    tm[WANT_ACT, b] = tm[WANT_PRE, b] = tm[WANT_RD, b] = tm[WANT_WR, b] = FAR
     count = bk[b, B_COUNT]
     if not count:
         return
     row = bk[b, B_ROW]
     if row < 0:
-        bk[b, B_LA], bk[b, B_SHARED] = bk[b, B_ACT], bk[b, B_GROUP]
+        tm[WANT_ACT, b] = 0
         return
     hits = False
     for i in range(count):
@@ -341,69 +366,77 @@ def _d3_candidates(b: int, st: Any, bk: Any, gr: Any, rq: Any, bq: Any, tim: Any
             continue
         hits = True
         if not rq[request, Q_WRITE]:
-            if bk[b, B_LR] == FAR:
-                bk[b, B_LR], bk[b, B_IR] = bk[b, B_RD], i
-        elif bk[b, B_LW] == FAR:
+            if tm[WANT_RD, b]:
+                tm[WANT_RD, b], bk[b, B_IR] = 0, i
+        elif tm[WANT_WR, b]:
             free = True
             for j in range(i):
                 before = bq[b, j]
                 if not rq[before, Q_WRITE] and rq[before, Q_KEY] == rq[request, Q_KEY]:
                     free = False
             if free:
-                bk[b, B_LW], bk[b, B_IW] = bk[b, B_WR], i
+                tm[WANT_WR, b], bk[b, B_IW] = 0, i
     if rq[bq[b, 0], Q_ROW] != row and (not hits or bk[b, B_HITS] >= 4):
-        bk[b, B_LA] = bk[b, B_PRE]
-        bk[b, B_SHARED] = tim[T_RANKS] * tim[T_GROUPS] + bk[b, B_RANK]
+        tm[WANT_PRE, b] = 0
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _d3_ready(b: int, bk: Any, gr: Any) -> int:
-    """The first cycle in which bank `b` could do something."""
-    group = bk[b, B_GROUP]
-    when = max(bk[b, B_LA], gr[bk[b, B_SHARED], G_ACT])
-    when = min(when, max(bk[b, B_LR], gr[group, G_RD]))
-    return min(when, max(bk[b, B_LW], gr[group, G_WR]))
+def ready(b: int, tm: Any) -> int:
+    """The first cycle in which bank `b` could take a command that it wants."""
+    return min(
+        max(tm[TM_ACT, b], tm[WANT_ACT, b]),
+        max(tm[TM_PRE, b], tm[WANT_PRE, b]),
+        max(tm[TM_RD, b], tm[WANT_RD, b]),
+        max(tm[TM_WR, b], tm[WANT_WR, b]),
+    )
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _d3_choose(clock: int, st: Any, bk: Any, gr: Any, tim: Any) -> None:
+def _d3_choose(clock: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
     """Choose the first bank, from the turn on, that is ready first, not before `clock`."""
-    banks = bk.shape[0]
-    best, which = FAR, -1
+    banks = tm.shape[1]
     low = high = -1  # banks that are being refreshed
+    best = FAR
     if st[ST_PENDING]:
-        if tim[T_PERBANK]:
-            low, high = st[ST_TARGET], st[ST_TARGET]
-        else:
+        low = high = st[ST_TARGET]
+        if not tim[T_PERBANK]:
             low = st[ST_TARGET] * tim[T_BANKS]
             high = low + tim[T_BANKS] - 1
-    turn = st[ST_TURN]
-    for start, end in ((turn + 1, banks), (0, turn + 1)):
-        for b in range(start, end):
-            if not bk[b, B_COUNT] or low <= b <= high:
-                continue
-            when = max(_d3_ready(b, bk, gr), clock)
-            if when < best:
-                best, which = when, b
-    st[ST_BESTAT], st[ST_BEST] = best, which
-    st[ST_VALID] = 1
+        for b in range(banks):
+            if not low <= b <= high:
+                best = min(best, ready(b, tm))
+    else:
+        for b in range(banks):
+            best = min(best, ready(b, tm))
+    best = max(best, clock)
+    st[ST_BESTAT], st[ST_VALID] = best, 1
+    if best >= FAR:
+        st[ST_BEST] = -1
+        return
+    b = st[ST_TURN]
+    for _ in range(banks):
+        b += 1
+        if b == banks:
+            b = 0
+        if ready(b, tm) <= best and not low <= b <= high:
+            break
+    st[ST_BEST] = b
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _d3_refresh(st: Any, bk: Any, gr: Any, tim: Any) -> tuple[int, int]:
+def _d3_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
     """Cycle and bank of the command that brings the pending refresh on; bank -1: itself."""
     if tim[T_PERBANK]:
         first, last = st[ST_TARGET], st[ST_TARGET] + 1
     else:
         first = st[ST_TARGET] * tim[T_BANKS]
         last = first + tim[T_BANKS]
-    shared = gr[tim[T_RANKS] * tim[T_GROUPS] + bk[first, B_RANK], G_ACT]
     best, which, closed = FAR, -1, st[ST_CLOCK]
     for b in range(first, last):
         if bk[b, B_ROW] < 0:
             closed = max(closed, bk[b, B_ACT])
         else:
-            when = max(bk[b, B_PRE], shared, st[ST_CLOCK])
+            when = max(tm[TM_PRE, b], st[ST_CLOCK])
             if when < best:
                 best, which = when, b
     return (closed, -1) if which < 0 else (best, which)
@@ -504,7 +537,7 @@ def _d3_oldest(write: int, st: Any, bk: Any, rq: Any, tim: Any) -> int:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _d3_move(st: Any, bk: Any, gr: Any, rq: Any, bq: Any, ft: Any, tim: Any) -> int:
+def _d3_move(st: Any, bk: Any, tm: Any, rq: Any, bq: Any, ft: Any, tim: Any) -> int:
     """Move one request to its bank's queue; returns the bank, -1: none moved.
 
     A write to an address that a read still waits for ends the drain. Where the drain would
@@ -545,7 +578,7 @@ def _d3_move(st: Any, bk: Any, gr: Any, rq: Any, bq: Any, ft: Any, tim: Any) -> 
     elif not bk[b, B_WAIT + write]:
         st[ST_MOVES + write] -= 1
         st[ST_MOVESUM + write] -= b
-    _d3_candidates(b, st, bk, gr, rq, bq, tim)
+    _d3_candidates(b, st, bk, tm, rq, bq, tim)
     return b  # type: ignore[no-any-return]
 
 
@@ -558,30 +591,30 @@ def _d3_will_move(st: Any, tim: Any) -> bool:
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _d3_issue(
-    b: int, cycle: int, allowed: int, st: Any, bk: Any, gr: Any, rk: Any, rq: Any, bq: Any,
+    b: int, cycle: int, allowed: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, bq: Any,
     fr: Any, ft: Any, tim: Any, log: Any,
 ) -> int:  # fmt: skip
     """Let bank `b` do its first ready command; returns 1 for a column, 0 for others.
 
     `allowed`: 0 only others, 1 only columns, 2 any; -1 is returned where that forbids it.
     """
-    group = bk[b, B_GROUP]
-    if max(bk[b, B_LA], gr[bk[b, B_SHARED], G_ACT]) <= cycle:
+    row_command = min(max(tm[TM_ACT, b], tm[WANT_ACT, b]), max(tm[TM_PRE, b], tm[WANT_PRE, b]))
+    if row_command <= cycle:
         if allowed == 1:
             return -1
         if bk[b, B_ROW] < 0:
             row = rq[bq[b, 0], Q_ROW]
-            activate(b, row, cycle, st, bk, gr, rk, tim)
+            activate(b, row, cycle, st, bk, tm, rk, tim)
             write_log(cycle, C_ACT, b, row, 0, st, tim, log)
         else:
-            precharge(b, cycle, st, bk, gr, rk, tim)
+            precharge(b, cycle, st, bk, tm, rk, tim)
             write_log(cycle, C_PRE, b, -1, 0, st, tim, log)
-        _d3_candidates(b, st, bk, gr, rq, bq, tim)
+        _d3_candidates(b, st, bk, tm, rq, bq, tim)
         return 0
     if allowed == 0:
         return -1
-    read = max(bk[b, B_LR], gr[group, G_RD]) <= cycle
-    write = max(bk[b, B_LW], gr[group, G_WR]) <= cycle
+    read = max(tm[TM_RD, b], tm[WANT_RD, b]) <= cycle
+    write = max(tm[TM_WR, b], tm[WANT_WR, b]) <= cycle
     if read and write:
         write = bk[b, B_IW] < bk[b, B_IR]
     place = bk[b, B_IW] if write else bk[b, B_IR]
@@ -589,7 +622,7 @@ def _d3_issue(
     write_log(
         cycle, C_WRITE if write else C_READ, b, bk[b, B_ROW], rq[request, Q_KEY], st, tim, log
     )
-    end = column(b, 1 if write else 0, cycle, st, bk, gr, rk, tim)
+    end = column(b, 1 if write else 0, cycle, tim[T_CLOSED] != 0, st, bk, tm, rk, tim)
     if not write:
         many = rq[request, Q_MANY]
         st[ST_REPLIES] += many
@@ -607,52 +640,52 @@ def _d3_issue(
             if bk[b, B_WAIT + kind]:
                 st[ST_MOVES + kind] += 1
                 st[ST_MOVESUM + kind] += b
-    _d3_candidates(b, st, bk, gr, rq, bq, tim)
+    _d3_candidates(b, st, bk, tm, rq, bq, tim)
     return 1
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _d3_command(
-    cycle: int, st: Any, bk: Any, gr: Any, rk: Any, rq: Any, bq: Any, fr: Any, ft: Any, tim: Any,
+    cycle: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, bq: Any, fr: Any, ft: Any, tim: Any,
     log: Any,
 ) -> None:  # fmt: skip
     """Issue the command of `cycle`, if one is ready; on dual-command devices two."""
     kind = -1
     if st[ST_PENDING]:
-        when, b = _d3_refresh(st, bk, gr, tim)
+        when, b = _d3_refresh(st, bk, tm, tim)
         if when <= cycle:
             kind = 0
             if b >= 0:
-                precharge(b, cycle, st, bk, gr, rk, tim)
+                precharge(b, cycle, st, bk, tm, rk, tim)
                 write_log(cycle, C_PRE, b, -1, 0, st, tim, log)
-                _d3_candidates(b, st, bk, gr, rq, bq, tim)
+                _d3_candidates(b, st, bk, tm, rq, bq, tim)
             else:
-                _d3_do_refresh(cycle, st, bk, gr, rq, bq, tim, log)
+                _d3_do_refresh(cycle, st, bk, tm, rq, bq, tim, log)
             st[ST_VALID] = 0
     if kind < 0:
         if not st[ST_VALID]:
-            _d3_choose(cycle, st, bk, gr, tim)
+            _d3_choose(cycle, st, bk, tm, tim)
         if st[ST_BESTAT] > cycle:
             return
         kind = _d3_issue(
-            st[ST_BEST], cycle, 2, st, bk, gr, rk, rq, bq, fr, ft, tim, log
+            st[ST_BEST], cycle, 2, st, bk, tm, rk, rq, bq, fr, ft, tim, log
         )  # fmt: skip
         st[ST_TURN] = st[ST_BEST]
         st[ST_VALID] = 0
     st[ST_LAST] = max(st[ST_LAST], cycle)
     if tim[T_DUAL]:
-        _d3_choose(cycle, st, bk, gr, tim)
+        _d3_choose(cycle, st, bk, tm, tim)
         if st[ST_BESTAT] <= cycle:
             st[ST_TURN] = st[ST_BEST]
             _d3_issue(
-                st[ST_BEST], cycle, 1 - kind, st, bk, gr, rk, rq, bq, fr, ft, tim, log
+                st[ST_BEST], cycle, 1 - kind, st, bk, tm, rk, rq, bq, fr, ft, tim, log
             )  # fmt: skip
             st[ST_VALID] = 0
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _d3_do_refresh(
-    cycle: int, st: Any, bk: Any, gr: Any, rq: Any, bq: Any, tim: Any, log: Any
+    cycle: int, st: Any, bk: Any, tm: Any, rq: Any, bq: Any, tim: Any, log: Any
 ) -> None:
     if tim[T_PERBANK]:
         # Its timings: tRFCb in the bank, tRFC (sic) in the others of the rank.
@@ -660,21 +693,21 @@ def _d3_do_refresh(
         rank = bk[target, B_RANK]
         for b in range(rank * tim[T_BANKS], (rank + 1) * tim[T_BANKS]):
             if b != target:
-                bk[b, B_ACT] = max(bk[b, B_ACT], cycle + tim[T_RFC])
+                _ready_after(b, cycle + tim[T_RFC], bk, tm)
         _hold_bus(cycle, tim[T_CMDPRE], False, st, tim)
         st[ST_REFB] += 1
         write_log(cycle, C_REFB, target, -1, 0, st, tim, log)
     else:
         rank = st[ST_TARGET]
-        refresh_rank(rank, cycle, st, bk, tim)
+        refresh_rank(rank, cycle, st, bk, tm, tim)
         write_log(cycle, C_REF, rank * tim[T_BANKS], -1, 0, st, tim, log)
     for b in range(rank * tim[T_BANKS], (rank + 1) * tim[T_BANKS]):
-        _d3_candidates(b, st, bk, gr, rq, bq, tim)
+        _d3_candidates(b, st, bk, tm, rq, bq, tim)
     refresh_next(st, tim)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _d3_moved(b: int, clock: int, st: Any, bk: Any, gr: Any) -> None:
+def _d3_moved(b: int, clock: int, st: Any, bk: Any, tm: Any) -> None:
     """Bank `b` has a request more: see whether the choice, not before `clock`, still stands."""
     if not st[ST_VALID]:
         return
@@ -682,7 +715,7 @@ def _d3_moved(b: int, clock: int, st: Any, bk: Any, gr: Any) -> None:
     if b == best or st[ST_PENDING]:
         st[ST_VALID] = 0
         return
-    when = max(_d3_ready(b, bk, gr), clock)
+    when = max(ready(b, tm), clock)
     other = max(st[ST_BESTAT], clock)
     banks, turn = bk.shape[0], st[ST_TURN]
     mine, its = (b - turn - 1) % banks, (best - turn - 1) % banks
@@ -692,7 +725,7 @@ def _d3_moved(b: int, clock: int, st: Any, bk: Any, gr: Any) -> None:
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def run_dramsim3(
-    address: Any, is_write: Any, arrival: Any, final: bool, st: Any, bk: Any, gr: Any, rk: Any,
+    address: Any, is_write: Any, arrival: Any, final: bool, st: Any, bk: Any, tm: Any, rk: Any,
     rq: Any, bq: Any, fr: Any, ft: Any, tim: Any, log: Any,
 ) -> bool:  # fmt: skip
     """Run a channel on a batch; returns whether it is done with it (else the log is full).
@@ -722,9 +755,9 @@ def run_dramsim3(
             cycle = min(cycle, clock)
         if cycle > clock:
             if st[ST_PENDING]:
-                cycle = min(cycle, _d3_refresh(st, bk, gr, tim)[0])
+                cycle = min(cycle, _d3_refresh(st, bk, tm, tim)[0])
             if not st[ST_VALID]:
-                _d3_choose(clock, st, bk, gr, tim)
+                _d3_choose(clock, st, bk, tm, tim)
             cycle = min(cycle, max(st[ST_BESTAT], clock))
         idle = n == total and not st[ST_QUEUED] and not st[ST_READS]
         if idle and min(cycle, st[ST_DUE]) >= st[ST_LAST] and not _d3_will_move(st, tim):
@@ -742,8 +775,384 @@ def run_dramsim3(
             taken(cycle, st, tim)
             if st[ST_ACCEPTED] == cycle:
                 continue
-        _d3_command(cycle, st, bk, gr, rk, rq, bq, fr, ft, tim, log)
-        b = _d3_move(st, bk, gr, rq, bq, ft, tim)
+        _d3_command(cycle, st, bk, tm, rk, rq, bq, fr, ft, tim, log)
+        b = _d3_move(st, bk, tm, rq, bq, ft, tim)
         if b >= 0:
-            _d3_moved(b, cycle + 1, st, bk, gr)
+            _d3_moved(b, cycle + 1, st, bk, tm)
         st[ST_CLOCK] = cycle + 1
+
+
+# Our controller, and with other rules of draining that of Ramulator and DRAMSys: one queue
+# for reads and one for writes, chained by bank, the oldest hit of each bank kept at hand.
+
+NONE, COLUMN, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH = 0, 1, 2, 3, 4, 5
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def mode_of(st: Any, tim: Any) -> int:
+    """Whether reads (0) or writes (1) are to be served now.
+
+    Reads give way where none waits, or where the high watermark of writes is reached and a
+    turn of reads is over; writes where the low watermark or the turn's end is reached and a
+    read waits.
+    """
+    reads, writes = st[ST_READS], st[ST_WRITES]
+    over = st[ST_SERVED] >= tim[T_TURN]
+    if st[ST_MODE]:
+        return 0 if not writes or (reads and (over or writes <= tim[T_LOW])) else 1
+    return 1 if writes and (not reads or (over and writes >= tim[T_HIGH])) else 0
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _find_hit(b: int, kind: int, request: int, bk: Any, rq: Any) -> None:
+    """Keep the oldest hit of bank `b`, searched from `request` on."""
+    row = bk[b, B_ROW]
+    while request >= 0 and rq[request, Q_ROW] != row:
+        request = rq[request, Q_NEXT]
+    bk[b, B_HIT + kind] = request
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _held(b: int, st: Any, bk: Any, tim: Any) -> bool:
+    """Whether bank `b` is to be refreshed next."""
+    if tim[T_PERBANK]:
+        return bool(b == st[ST_TARGET])
+    return bool(bk[b, B_RANK] == st[ST_TARGET])
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _wants(b: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
+    """Note which command bank `b` wants, in the kind that is being served."""
+    mode = st[ST_MODE]
+    tm[WANT_ACT, b] = tm[WANT_PRE, b] = tm[WANT_RD, b] = tm[WANT_WR, b] = FAR
+    if bk[b, B_HEAD + mode] < 0:
+        if tim[T_TIMEOUT] and bk[b, B_ROW] >= 0 and bk[b, B_HEAD + 1 - mode] < 0:
+            tm[WANT_PRE, b] = bk[b, B_LAST] + tim[T_TIMEOUT]
+    elif bk[b, B_ROW] < 0:
+        tm[WANT_ACT, b] = 0
+    elif bk[b, B_HIT + mode] >= 0 and bk[b, B_PASSED] < tim[T_CAP]:
+        tm[WANT_RD + mode, b] = 0
+    else:
+        tm[WANT_PRE, b] = 0
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _candidate(b: int, row_from: int, column_from: int, st: Any, bk: Any, tm: Any) -> int:
+    """The cycle of the command that bank `b` wants; FAR: none."""
+    mode = st[ST_MODE]
+    return min(
+        max(tm[TM_ACT, b], tm[WANT_ACT, b], row_from),
+        max(tm[TM_PRE, b], tm[WANT_PRE, b], row_from),
+        max(tm[TM_RD + mode, b], tm[WANT_RD + mode, b], column_from),
+    )
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _command(b: int, st: Any, bk: Any, tm: Any) -> tuple[int, int]:
+    """The command that bank `b` wants and its request."""
+    mode = st[ST_MODE]
+    if tm[WANT_RD + mode, b] == 0:
+        return COLUMN, bk[b, B_HIT + mode]
+    return (ACTIVATE if bk[b, B_ROW] < 0 else PRECHARGE), bk[b, B_HEAD + mode]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def next_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
+    """The command that brings the due refresh on, and its cycle."""
+    at = max(st[ST_DUE], st[ST_ROWBUS], st[ST_CLOCK])
+    if tim[T_PERBANK]:
+        b = st[ST_TARGET]
+        if bk[b, B_ROW] >= 0:
+            return PRECHARGE, max(at, tm[TM_PRE, b])
+        return REFRESH, max(at, bk[b, B_ACT], st[ST_NEXTREFB])
+    first = st[ST_TARGET] * tim[T_BANKS]
+    opened = False
+    closes, refreshes = at, at
+    for b in range(first, first + tim[T_BANKS]):
+        if bk[b, B_ROW] >= 0:
+            opened = True
+            closes = max(closes, tm[TM_PRE, b])
+        refreshes = max(refreshes, bk[b, B_ACT])
+    return (PRECHARGE_ALL, closes) if opened else (REFRESH, refreshes)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def choose(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
+    """Choose the next command and its cycle: first ready, then first come.
+
+    Of commands that could go in the same cycle a column goes before an activate, an
+    activate before a precharge, an older request before a younger one. A row is closed
+    only where no request to it waits, or `hit_cap` hits went past an older request. A
+    bank that would get a command on or after its refresh is due waits for the refresh.
+    """
+    mode = mode_of(st, tim)
+    banks = tm.shape[1]
+    if mode != st[ST_MODE]:
+        st[ST_MODE], st[ST_SERVED] = mode, 0
+        for b in range(banks):
+            _wants(b, st, bk, tm, tim)
+    row_from = max(st[ST_CLOCK], st[ST_ROWBUS])
+    column_from = max(st[ST_CLOCK], st[ST_COLBUS])
+    at = FAR
+    for b in range(banks):
+        at = min(at, _candidate(b, row_from, column_from, st, bk, tm))
+    refreshing = at >= st[ST_DUE] and (st[ST_READS] or st[ST_WRITES] or at < FAR)
+    if refreshing:
+        at = FAR
+        for b in range(banks):
+            if not _held(b, st, bk, tim):
+                at = min(at, _candidate(b, row_from, column_from, st, bk, tm))
+        kind, when = next_refresh(st, bk, tm, tim)
+        if when <= at:
+            bank = st[ST_TARGET] if tim[T_PERBANK] else st[ST_TARGET] * tim[T_BANKS]
+            st[ST_VALID], st[ST_BESTAT], st[ST_BEST], st[ST_WHICH] = kind, when, bank, -1
+            return
+    st[ST_VALID], st[ST_BESTAT] = NONE, at
+    if at == FAR:
+        return
+    best, age = FAR, FAR
+    for b in range(banks):
+        if _candidate(b, row_from, column_from, st, bk, tm) > at:
+            continue
+        if refreshing and _held(b, st, bk, tim):
+            continue
+        kind, request = _command(b, st, bk, tm)
+        mine = rq[request, Q_AGE] if request >= 0 else FAR
+        if kind < best or (kind == best and mine < age):
+            best, age = kind, mine
+            st[ST_BEST], st[ST_WHICH] = b, request
+    st[ST_VALID] = best
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def queued(b: int, kind: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
+    """A request of `kind` joined bank `b`: see whether it changes the choice."""
+    mode = st[ST_MODE]
+    _wants(b, st, bk, tm, tim)
+    at = st[ST_BESTAT]
+    if (
+        mode_of(st, tim) != mode
+        or st[ST_VALID] == NONE
+        or st[ST_BEST] == b
+        or at >= st[ST_DUE]
+        or tim[T_TIMEOUT]
+    ):
+        choose(st, bk, tm, rq, tim)
+        return
+    if kind != mode:
+        return
+    row_from = max(st[ST_CLOCK], st[ST_ROWBUS])
+    column_from = max(st[ST_CLOCK], st[ST_COLBUS])
+    when = _candidate(b, row_from, column_from, st, bk, tm)
+    sort, request = _command(b, st, bk, tm)
+    if when < at or (when == at and sort < st[ST_VALID]):
+        st[ST_VALID], st[ST_BESTAT], st[ST_BEST], st[ST_WHICH] = sort, when, b, request
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def enqueue(
+    acc: int, row: int, b: int, kind: int, st: Any, bk: Any, rq: Any, fr: Any, ft: Any
+) -> int:
+    """Put an access into the read (kind 0) or write (1) queue; returns its place."""
+    st[ST_FREE] -= 1
+    request = fr[st[ST_FREE]]
+    rq[request, Q_KEY], rq[request, Q_ROW], rq[request, Q_BANK] = acc, row, b
+    rq[request, Q_WRITE], rq[request, Q_NEXT] = kind, -1
+    rq[request, Q_AT], rq[request, Q_AGE] = st[ST_CLOCK], st[ST_AGE]
+    st[ST_AGE] += 1
+    st[ST_READS + kind] += 1
+    tail = bk[b, B_TAIL + kind]
+    if tail < 0:
+        bk[b, B_HEAD + kind] = request
+    else:
+        rq[tail, Q_NEXT] = request
+    bk[b, B_TAIL + kind] = request
+    if bk[b, B_HIT + kind] < 0 and bk[b, B_ROW] == row:
+        bk[b, B_HIT + kind] = request
+    if kind:
+        ft[1, acc & (FILTER - 1)] += 1
+    return request  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def is_queued(acc: int, b: int, bk: Any, rq: Any, ft: Any) -> bool:
+    """Whether a write to access `acc` of bank `b` waits."""
+    if not ft[1, acc & (FILTER - 1)]:
+        return False
+    request = bk[b, B_HEAD + 1]
+    while request >= 0 and rq[request, Q_KEY] != acc:
+        request = rq[request, Q_NEXT]
+    return bool(request >= 0)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _take(request: int, kind: int, b: int, st: Any, bk: Any, rq: Any, fr: Any) -> None:
+    """Take a request out of its bank's queue; count it where it went past an older one."""
+    before, at = -1, bk[b, B_HEAD + kind]
+    while at != request:
+        before, at = at, rq[at, Q_NEXT]
+    after = rq[request, Q_NEXT]
+    if before < 0:
+        bk[b, B_HEAD + kind] = after
+    else:
+        rq[before, Q_NEXT] = after
+        bk[b, B_PASSED] += 1
+    if after < 0:
+        bk[b, B_TAIL + kind] = before
+    st[ST_READS + kind] -= 1
+    fr[st[ST_FREE]] = request
+    st[ST_FREE] += 1
+    _find_hit(b, kind, after, bk, rq)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def issue_column(
+    at: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, fr: Any, ft: Any, tim: Any, log: Any
+) -> int:
+    """Issue the chosen read or write; returns the cycle after its data."""
+    request, kind, b = st[ST_WHICH], st[ST_MODE], st[ST_BEST]
+    write_log(at, C_WRITE if kind else C_READ, b, bk[b, B_ROW], rq[request, Q_KEY], st, tim, log)
+    _take(request, kind, b, st, bk, rq, fr)
+    if kind:
+        ft[1, rq[request, Q_KEY] & (FILTER - 1)] -= 1
+    last = tim[T_AUTO] != 0 and bk[b, B_HIT] < 0 and bk[b, B_HIT + 1] < 0
+    end = column(b, kind, at, last, st, bk, tm, rk, tim)
+    bk[b, B_LAST] = at
+    _wants(b, st, bk, tm, tim)
+    st[ST_SERVED] += 1
+    return end  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def issue_row(at: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any, log: Any) -> None:
+    """Issue the chosen activate, precharge or refresh."""
+    kind, b = st[ST_VALID], st[ST_BEST]
+    if kind == ACTIVATE:
+        row = rq[st[ST_WHICH], Q_ROW]
+        activate(b, row, at, st, bk, tm, rk, tim)
+        write_log(at, C_ACT, b, row, 0, st, tim, log)
+        bk[b, B_PASSED] = 0
+        bk[b, B_LAST] = at
+        for k in range(2):
+            _find_hit(b, k, bk[b, B_HEAD + k], bk, rq)
+        _wants(b, st, bk, tm, tim)
+    elif kind == PRECHARGE:
+        precharge(b, at, st, bk, tm, rk, tim)
+        write_log(at, C_PRE, b, -1, 0, st, tim, log)
+        bk[b, B_HIT] = bk[b, B_HIT + 1] = -1
+        _wants(b, st, bk, tm, tim)
+    elif kind == PRECHARGE_ALL:
+        close_rank(b, at, st, bk, tm, rk, tim)
+        write_log(at, C_PREA, b, -1, 0, st, tim, log)
+    elif kind == REFRESH:
+        do_refresh(b, at, st, bk, tm, tim)
+        write_log(at, C_REFB if tim[T_PERBANK] else C_REF, b, -1, 0, st, tim, log)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def close_rank(first: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any) -> None:
+    """Precharge all banks of the rank that begins with bank `first`."""
+    for b in range(first, first + tim[T_BANKS]):
+        if bk[b, B_ROW] >= 0:
+            _ready_after(b, at + tim[T_RP], bk, tm)
+            bk[b, B_HIT] = bk[b, B_HIT + 1] = -1
+            _closed(b, at, bk, rk)
+            _wants(b, st, bk, tm, tim)
+    _hold_bus(at, tim[T_CMDPRE], False, st, tim)
+    st[ST_PRE] += 1
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def do_refresh(b: int, at: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
+    """Refresh what is due; the next falls due an interval after this one did."""
+    if tim[T_PERBANK]:
+        _ready_after(b, at + tim[T_RFCPB], bk, tm)
+        st[ST_NEXTREFB] = at + tim[T_PBR]
+        first = bk[b, B_RANK] * tim[T_BANKS]
+        _not_before(TM_ACT, first, first + tim[T_BANKS], at + tim[T_RRDL], tm)
+        _hold_bus(at, tim[T_CMDPRE], False, st, tim)
+        st[ST_REFB] += 1
+    else:
+        refresh_rank(bk[b, B_RANK], at, st, bk, tm, tim)
+    st[ST_DUE] += tim[T_REFI]
+    refresh_next(st, tim)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def refresh_idle(
+    cycle: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any, log: Any
+) -> None:
+    """Do the refreshes that fell due up to `cycle` while nothing was queued."""
+    while st[ST_DUE] <= cycle:
+        kind, at = next_refresh(st, bk, tm, tim)
+        st[ST_VALID] = kind
+        st[ST_BEST] = st[ST_TARGET] if tim[T_PERBANK] else st[ST_TARGET] * tim[T_BANKS]
+        issue_row(at, st, bk, tm, rk, rq, tim, log)
+        st[ST_VALID], st[ST_BESTAT] = NONE, FAR
+        if log.shape[0] and st[ST_LOG] + 8 > log.shape[0]:
+            return
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _accept(
+    acc: int, kind: int, cycle: int, st: Any, bk: Any, tm: Any, rq: Any, fr: Any, ft: Any, tim: Any
+) -> None:
+    """Take a request of a trace into its queue, or answer it from a queued write."""
+    row = field(acc, M_ROW, tim)
+    b = bank_of(acc, row, tim)
+    if not kind and is_queued(acc, b, bk, rq, ft):
+        st[ST_FORWARDED] += 1
+        st[ST_REPLIES] += 1
+        st[ST_LATENCY] += 1
+        st[ST_LAST] = max(st[ST_LAST], cycle + 1)
+        return
+    enqueue(acc, row, b, kind, st, bk, rq, fr, ft)
+    queued(b, kind, st, bk, tm, rq, tim)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def run_default(
+    address: Any, is_write: Any, arrival: Any, final: bool, st: Any, bk: Any, tm: Any, rk: Any,
+    rq: Any, bq: Any, fr: Any, ft: Any, tim: Any, log: Any,
+) -> bool:  # fmt: skip
+    """Run a channel on a batch as `run_dramsim3` does, under our own controller."""
+    total = address.shape[0]
+    timed = arrival.shape[0] > 0
+    shift = tim[T_SHIFT]
+    while True:
+        if log.shape[0] and st[ST_LOG] + 8 > log.shape[0]:
+            return False
+        n = st[ST_NEXTIN]
+        if n == total and not final:
+            return True
+        takes, kind = FAR, 0
+        if n < total:
+            kind = np.int64(is_write[n])  # type: ignore[assignment]
+            if st[ST_READS + kind] < (tim[T_WRITES] if kind else tim[T_QUEUE]):
+                takes = max(st[ST_ACCEPTED], st[ST_CLOCK])
+                if timed:
+                    takes = max(takes, np.int64(arrival[n]))
+        cycle = min(takes, st[ST_BESTAT])
+        if cycle >= FAR:
+            return True
+        if takes <= cycle:
+            if not st[ST_READS] and not st[ST_WRITES]:
+                refresh_idle(cycle, st, bk, tm, rk, rq, tim, log)
+                if log.shape[0] and st[ST_LOG] + 8 > log.shape[0]:
+                    return False
+            st[ST_CLOCK] = cycle
+            _accept(np.int64(address[n] >> shift), kind, cycle, st, bk, tm, rq, fr, ft, tim)
+            st[ST_NEXTIN] = n + 1
+            taken(cycle, st, tim)
+            continue
+        st[ST_CLOCK] = cycle
+        st[ST_LAST] = max(st[ST_LAST], cycle)
+        if st[ST_VALID] == COLUMN:
+            request = st[ST_WHICH]
+            end = issue_column(cycle, st, bk, tm, rk, rq, fr, ft, tim, log)
+            if not st[ST_MODE]:
+                st[ST_REPLIES] += 1
+                st[ST_LATENCY] += end - rq[request, Q_AT]
+        else:
+            issue_row(cycle, st, bk, tm, rk, rq, tim, log)
+        choose(st, bk, tm, rq, tim)

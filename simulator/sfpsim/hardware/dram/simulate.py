@@ -123,7 +123,7 @@ class CommandLog:
     column: NDArray[np.int64]
 
 
-KERNELS: dict[str, Any] = {"dramsim3": e.run_dramsim3}
+KERNELS: dict[str, Any] = {"default": e.run_default, "dramsim3": e.run_dramsim3}
 FIELDS = ("ro", "ra", "bg", "ba", "co", "ch")
 CHUNK = 1 << 20
 
@@ -137,7 +137,10 @@ def timings(device: Device, policy: Policy = "default") -> I64:
     short |= {"rtp": d.trtp, "wrpre": d.cwl + d.burst_cycles + d.twr, "ppd": d.tppd}
     short |= {"rfc": d.trfc, "rfcpb": d.trfcpb, "dual": int(d.dual_command)}
     short |= {"cmdact": d.command_cycles.act, "cmdcol": d.command_cycles.column}
-    short |= {"cmdpre": d.command_cycles.pre, "closed": int(d.page == "closed")}
+    short |= {"cmdpre": d.command_cycles.pre, "timeout": d.page_timeout}
+    closes = int(d.page == "closed")
+    short |= {"auto": closes} if policy != "dramsim3" else {"closed": closes}
+    short |= {"pbr": d.tpbr2pbr or d.trfcpb}
     queues = d.controller
     short |= {"queue": queues.queue, "bankqueue": queues.bank_queue, "high": queues.drain_high}
     short |= {"low": queues.drain_low, "cap": queues.hit_cap, "turn": queues.turn}
@@ -200,13 +203,15 @@ class ChannelState:
         self.st = np.zeros(e.ST_COLUMNS, np.int64)
         self.st[e.ST_DUE] = tim[e.T_REFI]
         self.st[e.ST_ACCEPTED] = 1
+        self.st[e.ST_BESTAT] = e.FAR
         self.bk = np.zeros((banks, e.BANK_COLUMNS), np.int64)
         self.bk[:, e.B_ROW] = -1
         self.bk[:, e.B_GROUP] = np.arange(banks) // (d.banks // d.bank_groups)
         self.bk[:, e.B_RANK] = np.arange(banks) // d.banks
-        self.bk[:, [e.B_LA, e.B_LR, e.B_LW]] = e.FAR
         self.bk[:, e.B_HEAD : e.B_TAIL + 2] = -1
-        self.gr = np.zeros((d.ranks * d.bank_groups + d.ranks, e.GROUP_COLUMNS), np.int64)
+        self.bk[:, e.B_HIT : e.B_HIT + 2] = -1
+        self.tm = np.zeros((e.TM_ROWS, banks), np.int64)
+        self.tm[e.WANT_ACT :] = e.FAR
         self.rk = np.zeros((d.ranks, e.RANK_COLUMNS), np.int64)
         self.rk[:, e.R_FAW : e.R_FAW + 4] = LONG_AGO
         self.rk[:, e.R_32 : e.R_32 + 32] = LONG_AGO
@@ -220,7 +225,7 @@ class ChannelState:
     @property
     def arrays(self) -> tuple[I64, ...]:
         """In the order in which the engine takes them."""
-        return self.st, self.bk, self.gr, self.rk, self.rq, self.bq, self.fr, self.ft
+        return self.st, self.bk, self.tm, self.rk, self.rq, self.bq, self.fr, self.ft
 
 
 class Memory:
