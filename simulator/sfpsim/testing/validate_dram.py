@@ -168,8 +168,8 @@ def reference_device(folder: Path, row: dict[str, str]) -> Device:
     device = load_device(str(folder / "devices" / f"{row['config']}.ini"))
     if row["simulator"] == "Ramulator2.1":
         changes: dict[str, Any] = {"mapping": RAMULATOR_MAPPING[row["config"]], "t32aw": 0}
-        if row["config"] == "gddr6_x32":  # bank groups on
-            changes |= {"bank_groups": 4, "burst_cycles": 1}
+        if row["config"] == "gddr6_x32":
+            changes["bank_groups"] = 4
         device = msgspec.structs.replace(device, **changes)
     if row["simulator"] == "DRAMSys5.1":
         cycles = CommandCycles(act=4, column=4, pre=2)

@@ -76,6 +76,8 @@ B_WAIT = 20  # 2: how many
 B_HIT = 22  # 2: oldest request to the open row; -1: none
 B_PASSED = 24  # hits past an older request
 B_LAST = 25  # last activate or column
+B_ACTIVE = 26  # the request that the row was opened for, until it is served; -1: none
+B_MISS = 27
 BANK_COLUMNS = 32
 
 # tm: by command, one entry a bank. The first four rows are when the bank may take it, with
@@ -1156,3 +1158,217 @@ def run_default(
         else:
             issue_row(cycle, st, bk, tm, rk, rq, tim, log)
         choose(st, bk, tm, rq, tim)
+
+
+# Ramulator 2.1's controller. An activate takes its request out of the queue: that goes before
+# everything else, and its row stays open until it is served. Otherwise the oldest request
+# whose next command is ready, whatever that is. While a refresh waits nothing else starts.
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _r2_wants(b: int, st: Any, bk: Any, tm: Any, rq: Any) -> None:
+    """Note which commands bank `b` wants; B_MISS: the request that a precharge is for."""
+    mode, row = st[ST_MODE], bk[b, B_ROW]
+    tm[WANT_ACT, b] = tm[WANT_PRE, b] = tm[WANT_RD, b] = tm[WANT_WR, b] = FAR
+    active = bk[b, B_ACTIVE]
+    if active >= 0:
+        tm[WANT_RD + rq[active, Q_WRITE], b] = 0
+    head = bk[b, B_HEAD + mode]
+    if head < 0 or st[ST_PENDING]:
+        return
+    if row < 0:
+        tm[WANT_ACT, b] = 0
+        return
+    if bk[b, B_HIT + mode] >= 0:
+        tm[WANT_RD + mode, b] = 0
+    if active < 0:
+        while head >= 0 and rq[head, Q_ROW] == row:
+            head = rq[head, Q_NEXT]
+        if head >= 0:
+            tm[WANT_PRE, b], bk[b, B_MISS] = 0, head
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _r2_mode(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
+    reads, writes, mode = st[ST_READS], st[ST_WRITES], st[ST_MODE]
+    if not mode and (writes > tim[T_HIGH] or not reads):
+        mode = 1
+    elif mode and writes <= tim[T_LOW] and reads:
+        mode = 0
+    if mode != st[ST_MODE]:
+        st[ST_MODE] = mode
+        for b in range(tm.shape[1]):
+            _r2_wants(b, st, bk, tm, rq)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _r2_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
+    """The command that brings the pending refresh on and its cycle; FAR: a request is active."""
+    first = st[ST_TARGET] * tim[T_BANKS]
+    opened = False
+    closes = refreshes = st[ST_CLOCK]
+    for b in range(first, first + tim[T_BANKS]):
+        if bk[b, B_ACTIVE] >= 0:
+            return NONE, FAR
+        if bk[b, B_ROW] >= 0:
+            opened = True
+            closes = max(closes, tm[TM_PRE, b])
+        refreshes = max(refreshes, bk[b, B_ACT])
+    return (PRECHARGE_ALL, closes) if opened else (REFRESH, refreshes)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _r2_pick(cycle: int, part: int, st: Any, bk: Any, tm: Any, rq: Any) -> tuple[int, int, int]:
+    """The command of `cycle`: kind, bank, request. `part` 0: any, 1: columns, 2: others."""
+    kind, age, bank, which = NONE, FAR, -1, -1
+    mode = st[ST_MODE]
+    if part < 2:
+        for b in range(tm.shape[1]):
+            active = bk[b, B_ACTIVE]
+            if active >= 0 and tm[TM_RD + rq[active, Q_WRITE], b] <= cycle:
+                if rq[active, Q_AGE] < age:
+                    kind, age, bank, which = COLUMN, rq[active, Q_AGE], b, active
+    if kind != NONE or st[ST_PENDING]:
+        return kind, bank, which
+    for b in range(tm.shape[1]):
+        hit = bk[b, B_HIT + mode]
+        if part < 2 and hit >= 0 and tm[TM_RD + mode, b] <= cycle and rq[hit, Q_AGE] < age:
+            kind, age, bank, which = COLUMN, rq[hit, Q_AGE], b, hit
+        if part == 1:
+            continue
+        if max(tm[TM_ACT, b], tm[WANT_ACT, b]) <= cycle:
+            head = bk[b, B_HEAD + mode]
+            if rq[head, Q_AGE] < age:
+                kind, age, bank, which = ACTIVATE, rq[head, Q_AGE], b, head
+        if max(tm[TM_PRE, b], tm[WANT_PRE, b]) <= cycle:
+            miss = bk[b, B_MISS]
+            if rq[miss, Q_AGE] < age:
+                kind, age, bank, which = PRECHARGE, rq[miss, Q_AGE], b, miss
+    return kind, bank, which
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _r2_issue(
+    kind: int, b: int, request: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any,
+    fr: Any, ft: Any, tim: Any, log: Any,
+) -> None:  # fmt: skip
+    st[ST_LAST] = max(st[ST_LAST], at)
+    if kind == COLUMN:
+        write = rq[request, Q_WRITE]
+        key = rq[request, Q_KEY]
+        write_log(at, C_WRITE if write else C_READ, b, bk[b, B_ROW], key, st, tim, log)
+        if bk[b, B_ACTIVE] == request:
+            bk[b, B_ACTIVE] = -1
+            fr[st[ST_FREE]] = request
+            st[ST_FREE] += 1
+        else:
+            _take(request, write, b, st, bk, rq, fr)
+            if write:
+                ft[1, key & (FILTER - 1)] -= 1
+        end = column(b, write, at, tim[T_CLOSED] != 0, st, bk, tm, rk, tim)
+        if not write:
+            st[ST_REPLIES] += 1
+            st[ST_LATENCY] += end - rq[request, Q_AT]
+    elif kind == ACTIVATE:
+        write_log(at, C_ACT, b, rq[request, Q_ROW], 0, st, tim, log)
+        write = rq[request, Q_WRITE]
+        activate(b, rq[request, Q_ROW], at, st, bk, tm, rk, tim)
+        _take(request, write, b, st, bk, rq, fr)
+        st[ST_FREE] -= 1  # it keeps its place
+        if write:
+            ft[1, rq[request, Q_KEY] & (FILTER - 1)] -= 1
+        bk[b, B_ACTIVE] = request
+        for k in range(2):
+            _find_hit(b, k, bk[b, B_HEAD + k], bk, rq)
+    else:
+        precharge(b, at, st, bk, tm, rk, tim)
+        write_log(at, C_PRE, b, -1, 0, st, tim, log)
+        bk[b, B_HIT] = bk[b, B_HIT + 1] = -1
+    _r2_wants(b, st, bk, tm, rq)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _r2_command(
+    cycle: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, fr: Any, ft: Any, tim: Any, log: Any
+) -> None:
+    for part in range(1, 3) if tim[T_DUAL] else range(1):
+        kind, b, request = _r2_pick(cycle, part, st, bk, tm, rq)
+        if kind != NONE:
+            _r2_issue(kind, b, request, cycle, st, bk, tm, rk, rq, fr, ft, tim, log)
+        elif st[ST_PENDING] and part != 1:
+            kind, when = _r2_refresh(st, bk, tm, tim)
+            if when > cycle:
+                continue
+            st[ST_LAST] = max(st[ST_LAST], cycle)
+            first = st[ST_TARGET] * tim[T_BANKS]
+            if kind == PRECHARGE_ALL:
+                close_rank(first, cycle, st, bk, tm, rk, tim)
+                write_log(cycle, C_PREA, first, -1, 0, st, tim, log)
+            else:
+                refresh_rank(st[ST_TARGET], cycle, st, bk, tm, tim)
+                write_log(cycle, C_REF, first, -1, 0, st, tim, log)
+                refresh_next(st, tim)
+            for bank in range(tm.shape[1]):
+                _r2_wants(bank, st, bk, tm, rq)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def run_ramulator(
+    address: Any, is_write: Any, arrival: Any, final: bool, st: Any, bk: Any, tm: Any, rk: Any,
+    rq: Any, bq: Any, fr: Any, ft: Any, tim: Any, log: Any,
+) -> bool:  # fmt: skip
+    """Run a channel on a batch as `run_dramsim3` does, under Ramulator's controller."""
+    total = address.shape[0]
+    timed = arrival.shape[0] > 0
+    shift = tim[T_SHIFT]
+    while True:
+        if log.shape[0] and st[ST_LOG] + 8 > log.shape[0]:
+            return False
+        n = st[ST_NEXTIN]
+        if n == total and not final:
+            return True
+        takes, kind = FAR, 0
+        if n < total:
+            kind = np.int64(is_write[n])  # type: ignore[assignment]
+            if st[ST_READS + kind] < tim[T_QUEUE]:
+                takes = max(st[ST_ACCEPTED], st[ST_CLOCK])
+                if timed:
+                    takes = max(takes, np.int64(arrival[n]))
+        if not st[ST_PENDING]:
+            _r2_mode(st, bk, tm, rq, tim)
+        cycle = FAR
+        for b in range(tm.shape[1]):
+            cycle = min(cycle, ready(b, tm))
+        if st[ST_PENDING]:
+            cycle = min(cycle, _r2_refresh(st, bk, tm, tim)[1])
+        cycle = min(takes, max(cycle, st[ST_CLOCK]))
+        if cycle >= FAR and st[ST_DUE] >= st[ST_LAST]:
+            return True
+        if st[ST_DUE] <= cycle:
+            st[ST_CLOCK] = max(st[ST_DUE], st[ST_CLOCK])
+            st[ST_DUE] += tim[T_REFI]
+            st[ST_PENDING] += 1
+            for b in range(tm.shape[1]):
+                _r2_wants(b, st, bk, tm, rq)
+            continue
+        st[ST_CLOCK] = cycle
+        if takes <= cycle:
+            acc = np.int64(address[n] >> shift)
+            row = field(acc, M_ROW, tim)
+            b = bank_of(acc, row, tim)
+            st[ST_NEXTIN] = n + 1
+            taken(cycle, st, tim)
+            if is_queued(acc, b, bk, rq, ft):
+                if kind:
+                    st[ST_MERGED] += 1
+                else:
+                    st[ST_FORWARDED] += 1
+                    st[ST_REPLIES] += 1
+                    st[ST_LATENCY] += 1
+                    st[ST_LAST] = max(st[ST_LAST], cycle + 1)
+            else:
+                enqueue(acc, row, b, kind, st, bk, rq, fr, ft)
+                _r2_wants(b, st, bk, tm, rq)
+            continue
+        _r2_command(cycle, st, bk, tm, rk, rq, fr, ft, tim, log)
+        st[ST_CLOCK] = cycle + 1

@@ -123,7 +123,11 @@ class CommandLog:
     column: NDArray[np.int64]
 
 
-KERNELS: dict[str, Any] = {"default": e.run_default, "dramsim3": e.run_dramsim3}
+KERNELS: dict[str, Any] = {
+    "default": e.run_default,
+    "dramsim3": e.run_dramsim3,
+    "ramulator": e.run_ramulator,
+}
 FIELDS = ("ro", "ra", "bg", "ba", "co", "ch")
 CHUNK = 1 << 20
 
@@ -150,6 +154,8 @@ def timings(device: Device, policy: Policy = "default") -> I64:
     extra = d.burst_cycles if policy == "dramsim3" else 0  # DRAMsim3 counts the burst as well
     short |= {"rdap": d.trtp + extra + d.trp, "wrap": d.cwl + d.burst_cycles + d.twr + d.trp}
     short |= {"refi": _refresh_interval(d, policy), "perbank": int(d.refresh == "per-bank")}
+    if policy == "ramulator":  # its watermarks are shares: 0.8 and 0.2
+        short |= {"high": queues.queue * 4 // 5, "low": queues.queue // 5}
     for name, value in short.items():
         tim[getattr(e, f"T_{name.upper()}")] = value
     _column_to_column(tim, d)
@@ -210,12 +216,13 @@ class ChannelState:
         self.bk[:, e.B_RANK] = np.arange(banks) // d.banks
         self.bk[:, e.B_HEAD : e.B_TAIL + 2] = -1
         self.bk[:, e.B_HIT : e.B_HIT + 2] = -1
+        self.bk[:, e.B_ACTIVE] = -1
         self.tm = np.zeros((e.TM_ROWS, banks), np.int64)
         self.tm[e.WANT_ACT :] = e.FAR
         self.rk = np.zeros((d.ranks, e.RANK_COLUMNS), np.int64)
         self.rk[:, e.R_FAW : e.R_FAW + 4] = LONG_AGO
         self.rk[:, e.R_32 : e.R_32 + 32] = LONG_AGO
-        places = 2 * d.controller.queue + banks * d.controller.bank_queue
+        places = 2 * d.controller.queue + banks * max(1, d.controller.bank_queue)
         self.rq = np.zeros((places, e.REQUEST_COLUMNS), np.int64)
         self.bq = np.zeros((banks, d.controller.bank_queue), np.int64)
         self.fr = np.arange(places, dtype=np.int64)
