@@ -138,6 +138,7 @@ T_INTAKE = 47  # requests that may be taken in a cycle
 T_TIMEOUT = 48  # idle cycles after which a row is closed; 0: never
 T_AUTO = 49  # a row is closed with the last access that waits for it
 T_PBR = 50  # per-bank refresh to per-bank refresh
+T_OLDEST = 51  # the command that is over first goes first, then the oldest request's
 # Of a command to a column: after the same group, another group, another rank (3 each):
 # T_RR read after read, T_RW write after read, T_WR read after write, T_WW.
 T_MAP = 52  # 6 pieces a field: at, bits' mask, to; twice
@@ -796,12 +797,13 @@ def mode_of(st: Any, tim: Any) -> int:
 
     Reads give way where none waits, or where the high watermark of writes is reached and a
     turn of reads is over; writes where the low watermark or the turn's end is reached and a
-    read waits.
+    read waits. Without turns (0) the watermarks alone decide.
     """
     reads, writes = st[ST_READS], st[ST_WRITES]
     over = st[ST_SERVED] >= tim[T_TURN]
     if st[ST_MODE]:
-        return 0 if not writes or (reads and (over or writes <= tim[T_LOW])) else 1
+        ends = (over and tim[T_TURN] > 0) or writes <= tim[T_LOW]
+        return 0 if not writes or (reads and ends) else 1
     return 1 if writes and (not reads or (over and writes >= tim[T_HIGH])) else 0
 
 
@@ -912,6 +914,9 @@ def choose(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
     st[ST_VALID], st[ST_BESTAT] = NONE, at
     if at == FAR:
         return
+    if tim[T_OLDEST]:
+        _choose_over_first(refreshing, row_from, column_from, st, bk, tm, rq, tim)
+        return
     best, age = FAR, FAR
     for b in range(banks):
         if _candidate(b, row_from, column_from, st, bk, tm) > at:
@@ -927,6 +932,25 @@ def choose(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _choose_over_first(
+    refreshing: bool, row_from: int, column_from: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any
+) -> None:
+    """Choose the command that leaves the command bus first, then the oldest request's."""
+    best, age = FAR, FAR
+    for b in range(tm.shape[1]):
+        when = _candidate(b, row_from, column_from, st, bk, tm)
+        if when == FAR or (refreshing and _held(b, st, bk, tim)):
+            continue
+        kind, request = _command(b, st, bk, tm)
+        length = tim[T_CMDCOL] if kind == COLUMN else tim[T_CMDACT]
+        over = when + (tim[T_CMDPRE] if kind == PRECHARGE else length)
+        mine = rq[request, Q_AGE] if request >= 0 else FAR
+        if over < best or (over == best and mine < age):
+            best, age = over, mine
+            st[ST_VALID], st[ST_BESTAT], st[ST_BEST], st[ST_WHICH] = kind, when, b, request
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def queued(b: int, kind: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
     """A request of `kind` joined bank `b`: see whether it changes the choice."""
     mode = st[ST_MODE]
@@ -938,6 +962,7 @@ def queued(b: int, kind: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> N
         or st[ST_BEST] == b
         or at >= st[ST_DUE]
         or tim[T_TIMEOUT]
+        or tim[T_OLDEST]
     ):
         choose(st, bk, tm, rq, tim)
         return
@@ -1225,9 +1250,10 @@ def _r2_pick(cycle: int, part: int, st: Any, bk: Any, tm: Any, rq: Any) -> tuple
     if part < 2:
         for b in range(tm.shape[1]):
             active = bk[b, B_ACTIVE]
-            if active >= 0 and tm[TM_RD + rq[active, Q_WRITE], b] <= cycle:
-                if rq[active, Q_AGE] < age:
-                    kind, age, bank, which = COLUMN, rq[active, Q_AGE], b, active
+            if active < 0 or tm[TM_RD + rq[active, Q_WRITE], b] > cycle:
+                continue
+            if rq[active, Q_AGE] < age:
+                kind, age, bank, which = COLUMN, rq[active, Q_AGE], b, active
     if kind != NONE or st[ST_PENDING]:
         return kind, bank, which
     for b in range(tm.shape[1]):
