@@ -193,20 +193,26 @@ def write_log(
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _hold_bus(at: int, cycles: int, is_column: bool, st: Any, tim: Any) -> None:
-    if not tim[T_DUAL]:
-        st[ST_ROWBUS] = st[ST_COLBUS] = at + cycles
-    elif is_column:
-        st[ST_COLBUS] = at + cycles
-    else:
-        st[ST_ROWBUS] = at + cycles
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _not_before(kind: int, first: int, end: int, when: int, tm: Any) -> None:
     """Banks `first` to `end` may take commands of `kind` from `when` on at the earliest."""
     for b in range(first, end):
         tm[kind, b] = max(tm[kind, b], when)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _hold_bus(at: int, cycles: int, is_column: bool, st: Any, tm: Any, tim: Any) -> None:
+    """A command holds its command bus; every command takes one cycle, some more."""
+    rows, columns = not is_column or not tim[T_DUAL], is_column or not tim[T_DUAL]
+    if rows:
+        st[ST_ROWBUS] = at + cycles
+    if columns:
+        st[ST_COLBUS] = at + cycles
+    if cycles == 1:
+        return
+    for kind in range(TM_ACT, TM_RD) if rows else range(0):
+        _not_before(kind, 0, tm.shape[1], at + cycles, tm)
+    for kind in range(TM_RD, WANT_ACT) if columns else range(0):
+        _not_before(kind, 0, tm.shape[1], at + cycles, tm)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -235,14 +241,14 @@ def activate(b: int, row: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim:
         other = max(other, rk[rank, R_32 + place] + tim[T_32AW])
     first = rank * tim[T_BANKS]
     _not_before(TM_ACT, first, first + tim[T_BANKS], other, tm)
-    size = tim[T_BANKS] // tim[T_GROUPS] if tim[T_GROUPS] > 1 else 0
+    size = tim[T_BANKS] // tim[T_GROUPS]
     _not_before(TM_ACT, group * size, (group + 1) * size, at + tim[T_RRDL], tm)
     bk[b, B_ACT] = at + tim[T_RAS] + tim[T_RP]
     tm[TM_ACT, b] = max(tm[TM_ACT, b], bk[b, B_ACT], at + tim[T_RRDL])
     tm[TM_PRE, b] = max(tm[TM_PRE, b], at + tim[T_RAS])
     tm[TM_RD, b] = max(tm[TM_RD, b], at + tim[T_RCDRD])
     tm[TM_WR, b] = max(tm[TM_WR, b], at + tim[T_RCDWR])
-    _hold_bus(at, tim[T_CMDACT], False, st, tim)
+    _hold_bus(at, tim[T_CMDACT], False, st, tm, tim)
     if not rk[rank, R_OPEN]:
         rk[rank, R_SINCE] = at
     rk[rank, R_OPEN] += 1
@@ -268,7 +274,7 @@ def precharge(b: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any) -> 
     if tim[T_PPD]:
         first = bk[b, B_RANK] * tim[T_BANKS]
         _not_before(TM_PRE, first, first + tim[T_BANKS], at + tim[T_PPD], tm)
-    _hold_bus(at, tim[T_CMDPRE], False, st, tim)
+    _hold_bus(at, tim[T_CMDPRE], False, st, tm, tim)
     st[ST_PRE] += 1
 
 
@@ -286,13 +292,13 @@ def column(
     if tim[T_RANKS] > 1:
         _not_before(TM_RD, 0, bk.shape[0], at + tim[to_rd + 2], tm)
         _not_before(TM_WR, 0, bk.shape[0], at + tim[to_wr + 2], tm)
-    _not_before(TM_RD, first, first + banks, at + tim[to_rd + 1], tm)
-    _not_before(TM_WR, first, first + banks, at + tim[to_wr + 1], tm)
     if groups > 1:
-        size = banks // groups
-        start = bk[b, B_GROUP] * size
-        _not_before(TM_RD, start, start + size, at + tim[to_rd], tm)
-        _not_before(TM_WR, start, start + size, at + tim[to_wr], tm)
+        _not_before(TM_RD, first, first + banks, at + tim[to_rd + 1], tm)
+        _not_before(TM_WR, first, first + banks, at + tim[to_wr + 1], tm)
+    size = banks // groups
+    start = bk[b, B_GROUP] * size
+    _not_before(TM_RD, start, start + size, at + tim[to_rd], tm)
+    _not_before(TM_WR, start, start + size, at + tim[to_wr], tm)
     closing = max(tm[TM_PRE, b], at + (tim[T_WRPRE] if write else tim[T_RTP]))
     tm[TM_PRE, b] = closing
     bk[b, B_HITS] += 1
@@ -300,7 +306,7 @@ def column(
         after = at + (tim[T_WRAP] if write else tim[T_RDAP])
         _ready_after(b, max(after, closing + tim[T_RP]), bk, tm)
         _closed(b, at, bk, rk)
-    _hold_bus(at, tim[T_CMDCOL], True, st, tim)
+    _hold_bus(at, tim[T_CMDCOL], True, st, tm, tim)
     st[ST_RD + write] += 1
     end = at + (tim[T_CWL] if write else tim[T_CL]) + tim[T_BURST]
     if not write:
@@ -313,7 +319,7 @@ def refresh_rank(rank: int, at: int, st: Any, bk: Any, tm: Any, tim: Any) -> Non
     """Refresh all banks of `rank`."""
     for b in range(rank * tim[T_BANKS], (rank + 1) * tim[T_BANKS]):
         _ready_after(b, at + tim[T_RFC], bk, tm)
-    _hold_bus(at, tim[T_CMDPRE], False, st, tim)
+    _hold_bus(at, tim[T_CMDPRE], False, st, tm, tim)
     st[ST_REF] += 1
 
 
@@ -434,12 +440,13 @@ def _d3_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
     else:
         first = st[ST_TARGET] * tim[T_BANKS]
         last = first + tim[T_BANKS]
-    best, which, closed = FAR, -1, st[ST_CLOCK]
+    now = max(st[ST_CLOCK], st[ST_ROWBUS])
+    best, which, closed = FAR, -1, now
     for b in range(first, last):
         if bk[b, B_ROW] < 0:
             closed = max(closed, bk[b, B_ACT])
         else:
-            when = max(tm[TM_PRE, b], st[ST_CLOCK])
+            when = max(tm[TM_PRE, b], now)
             if when < best:
                 best, which = when, b
     return (closed, -1) if which < 0 else (best, which)
@@ -697,7 +704,7 @@ def _d3_do_refresh(
         for b in range(rank * tim[T_BANKS], (rank + 1) * tim[T_BANKS]):
             if b != target:
                 _ready_after(b, cycle + tim[T_RFC], bk, tm)
-        _hold_bus(cycle, tim[T_CMDPRE], False, st, tim)
+        _hold_bus(cycle, tim[T_CMDPRE], False, st, tm, tim)
         st[ST_REFB] += 1
         write_log(cycle, C_REFB, target, -1, 0, st, tim, log)
     else:
@@ -939,7 +946,8 @@ def _choose_over_first(
     best, age = FAR, FAR
     for b in range(tm.shape[1]):
         when = _candidate(b, row_from, column_from, st, bk, tm)
-        if when == FAR or (refreshing and _held(b, st, bk, tim)):
+        late = refreshing or when >= st[ST_DUE]
+        if when == FAR or (late and _held(b, st, bk, tim)):
             continue
         kind, request = _command(b, st, bk, tm)
         length = tim[T_CMDCOL] if kind == COLUMN else tim[T_CMDACT]
@@ -1085,7 +1093,7 @@ def close_rank(first: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any
             bk[b, B_HIT] = bk[b, B_HIT + 1] = -1
             _closed(b, at, bk, rk)
             _wants(b, st, bk, tm, tim)
-    _hold_bus(at, tim[T_CMDPRE], False, st, tim)
+    _hold_bus(at, tim[T_CMDPRE], False, st, tm, tim)
     st[ST_PRE] += 1
 
 
@@ -1097,7 +1105,7 @@ def do_refresh(b: int, at: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
         st[ST_NEXTREFB] = at + tim[T_PBR]
         first = bk[b, B_RANK] * tim[T_BANKS]
         _not_before(TM_ACT, first, first + tim[T_BANKS], at + tim[T_RRDL], tm)
-        _hold_bus(at, tim[T_CMDPRE], False, st, tim)
+        _hold_bus(at, tim[T_CMDPRE], False, st, tm, tim)
         st[ST_REFB] += 1
     else:
         refresh_rank(bk[b, B_RANK], at, st, bk, tm, tim)
@@ -1231,7 +1239,7 @@ def _r2_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
     """The command that brings the pending refresh on and its cycle; FAR: a request is active."""
     first = st[ST_TARGET] * tim[T_BANKS]
     opened = False
-    closes = refreshes = st[ST_CLOCK]
+    closes = refreshes = max(st[ST_CLOCK], st[ST_ROWBUS])
     for b in range(first, first + tim[T_BANKS]):
         if bk[b, B_ACTIVE] >= 0:
             return NONE, FAR
