@@ -300,15 +300,17 @@ def bench_table(found: Mapping[str, Any]) -> Table:
     memcpy = found["memcpy_gbps"]
     title = "" if memcpy is None else f"memcpy in the same run: {memcpy:.1f} GB/s"
     columns = ("bench", "name", "op", "mantissa bits", "GB/s", "of memcpy", "seconds")
+    columns += ("million requests/s",)
     table = _table(columns, columns[:3], title)
     for x in found["results"]:
         table.add_row(
             x["bench"],
-            x["name"],
+            x.get("name") or f"{x['device']} {x['trace']}",
             x.get("op", x.get("level", "-")),
             number(x.get("mantissa_bits"), "d"),
             number(x.get("gbps"), ".2f"),
             number(x.get("memcpy_ratio"), ".3f"),
             number(x.get("seconds"), ".3f"),
+            number(x.get("million_requests_per_s"), ".1f"),
         )
     return table

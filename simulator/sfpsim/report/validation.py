@@ -126,6 +126,7 @@ def _errors(found: Sequence[Comparison]) -> Figure:
     axes[0].set_yticks(range(len(traces)), traces)
     axes[0].set_ylim(len(traces) - 0.5, -0.5)
     figure_legend(figure, axes, 4)
+    figure.draw_without_rendering()  # so many panels take two passes to be laid out
     return Figure(
         name="dram-validation",
         title="Against the reference simulators",
