@@ -205,6 +205,7 @@ class Device(Struct, frozen=True, kw_only=True):
             trp=self.trp,
             trfc=self.trfc,
             trfcpb=self.trfcpb,
+            banks=self.banks,
             burst_cycles=self.burst_cycles,
             devices=self.devices,
         )

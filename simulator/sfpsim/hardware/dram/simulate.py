@@ -15,7 +15,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sfpsim.energy.model import DramCounts, dram_core_pj
+from sfpsim.energy.model import (
+    DramCounts,
+    dram_core_pj,
+    dram_interface_pj_per_bit,
+    interface_kinds,
+)
 from sfpsim.errors import InputError
 from sfpsim.hardware.dram import engine as e
 from sfpsim.hardware.dram.device import Device, Struct, address_pieces
@@ -384,11 +389,15 @@ class Memory:
             rd=int(total[e.ST_RD]),
             wr=int(total[e.ST_WR]),
             ref=int(total[e.ST_REF]),
+            refpb=int(total[e.ST_REFB]),
             active_cycles=opened,
             precharge_cycles=cycles * d.channels * d.ranks - opened,
         )
         core = dram_core_pj(counts, d.currents, d.energy_timing)
-        parts = vars(core)
+        parts = dict(vars(core))
+        if self.policy != "dramsim3" and d.kind in interface_kinds():
+            bits = (counts.rd + counts.wr) * d.access_bytes * 8
+            parts["interface"] = bits * dram_interface_pj_per_bit(d.kind)
         return DramTraceEnergy(**parts, total=sum(parts.values()))
 
 
