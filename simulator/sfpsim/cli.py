@@ -484,7 +484,7 @@ def _listing(what: str) -> list[tuple[str, str, str]]:
 @app.command()
 def bench(
     which: Annotated[
-        str | None, typer.Argument(metavar="[codec|replay]", help="Both by default.")
+        str | None, typer.Argument(metavar="[codec|dram|replay]", help="All by default.")
     ] = None,
     target: Json = None,
 ) -> None:

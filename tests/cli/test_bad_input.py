@@ -58,7 +58,7 @@ def test_more_mantissa_than_the_source_has(sfpsim, arrays, tmp_path):
         (("replay", "X", "-c", "fp32", "--machine", "tpu"), "'tpu'"),
         (("replay", "X", "-c", "fp32", "--detail", "coarse"), "'coarse'"),
         (("list", "networks"), "containers, machines, devices"),
-        (("bench", "dram"), "codec, replay"),
+        (("bench", "disk"), "allowed are codec"),
         (("encode", "X", "-c", "fp32,bf16", "-o", "x.sfp"), "one container"),
         (("encode", "X", "-c", "fp32", "-o", "x.sfp", "--tensor", "q"), "'q'"),
     ],
