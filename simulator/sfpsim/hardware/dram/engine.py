@@ -85,7 +85,8 @@ BANK_COLUMNS = 32
 # wants the command and FAR where it does not.
 TM_ACT, TM_PRE, TM_RD, TM_WR = 0, 1, 2, 3
 WANT_ACT, WANT_PRE, WANT_RD, WANT_WR = 4, 5, 6, 7
-TM_ROWS = 8
+TM_READY = 8  # scratch: when the bank could take a command that it wants
+TM_ROWS = 9
 
 # rk: a rank.
 R_OPEN = 0  # banks with an open row
@@ -195,8 +196,9 @@ def write_log(
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _not_before(kind: int, first: int, end: int, when: int, tm: Any) -> None:
     """Banks `first` to `end` may take commands of `kind` from `when` on at the earliest."""
-    for b in range(first, end):
-        tm[kind, b] = max(tm[kind, b], when)
+    row = tm[kind, first:end]
+    for i in range(row.shape[0]):
+        row[i] = max(row[i], when)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -401,22 +403,38 @@ def ready(b: int, tm: Any) -> int:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_earliest(tm: Any) -> int:
+    """As `_earliest`, with reads and writes, and without limits of the command bus."""
+    act, pre, rd, wr = tm[TM_ACT], tm[TM_PRE], tm[TM_RD], tm[TM_WR]
+    want_act, want_pre = tm[WANT_ACT], tm[WANT_PRE]
+    want_rd, want_wr = tm[WANT_RD], tm[WANT_WR]
+    ready_at = tm[TM_READY]
+    for b in range(ready_at.shape[0]):
+        row = min(max(act[b], want_act[b]), max(pre[b], want_pre[b]))
+        ready_at[b] = min(row, max(rd[b], want_rd[b]), max(wr[b], want_wr[b]))
+    at = FAR
+    for b in range(ready_at.shape[0]):
+        at = min(at, ready_at[b])
+    return at
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _d3_choose(clock: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
     """Choose the first bank, from the turn on, that is ready first, not before `clock`."""
     banks = tm.shape[1]
     low = high = -1  # banks that are being refreshed
-    best = FAR
     if st[ST_PENDING]:
         low = high = st[ST_TARGET]
         if not tim[T_PERBANK]:
             low = st[ST_TARGET] * tim[T_BANKS]
             high = low + tim[T_BANKS] - 1
+    best = _d3_earliest(tm)
+    when_ready = tm[TM_READY]
+    if low >= 0:
+        best = FAR
         for b in range(banks):
             if not low <= b <= high:
-                best = min(best, ready(b, tm))
-    else:
-        for b in range(banks):
-            best = min(best, ready(b, tm))
+                best = min(best, when_ready[b])
     best = max(best, clock)
     st[ST_BESTAT], st[ST_VALID] = best, 1
     if best >= FAR:
@@ -427,7 +445,7 @@ def _d3_choose(clock: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
         b += 1
         if b == banks:
             b = 0
-        if ready(b, tm) <= best and not low <= b <= high:
+        if when_ready[b] <= best and not low <= b <= high:
             break
     st[ST_BEST] = b
 
@@ -888,6 +906,25 @@ def next_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _earliest(row_from: int, column_from: int, mode: int, tm: Any) -> int:
+    """The first cycle in which any bank could take a command; notes it for each bank.
+
+    Whole rows, so that the compiler makes vector code of it.
+    """
+    act, pre, col = tm[TM_ACT], tm[TM_PRE], tm[TM_RD + mode]
+    want_act, want_pre, want_col = tm[WANT_ACT], tm[WANT_PRE], tm[WANT_RD + mode]
+    ready_at = tm[TM_READY]
+    for b in range(ready_at.shape[0]):
+        row = min(max(act[b], want_act[b]), max(pre[b], want_pre[b]))
+        row = max(row, row_from)
+        ready_at[b] = min(row, max(col[b], want_col[b], column_from))
+    at = FAR
+    for b in range(ready_at.shape[0]):
+        at = min(at, ready_at[b])
+    return at
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def choose(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
     """Choose the next command and its cycle: first ready, then first come.
 
@@ -904,15 +941,14 @@ def choose(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
             _wants(b, st, bk, tm, tim)
     row_from = max(st[ST_CLOCK], st[ST_ROWBUS])
     column_from = max(st[ST_CLOCK], st[ST_COLBUS])
-    at = FAR
-    for b in range(banks):
-        at = min(at, _candidate(b, row_from, column_from, st, bk, tm))
+    at = _earliest(row_from, column_from, mode, tm)
+    when_ready = tm[TM_READY]
     refreshing = at >= st[ST_DUE] and (st[ST_READS] or st[ST_WRITES] or at < FAR)
     if refreshing:
         at = FAR
         for b in range(banks):
             if not _held(b, st, bk, tim):
-                at = min(at, _candidate(b, row_from, column_from, st, bk, tm))
+                at = min(at, when_ready[b])
         kind, when = next_refresh(st, bk, tm, tim)
         if when <= at:
             bank = st[ST_TARGET] if tim[T_PERBANK] else st[ST_TARGET] * tim[T_BANKS]
@@ -926,7 +962,7 @@ def choose(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
         return
     best, age = FAR, FAR
     for b in range(banks):
-        if _candidate(b, row_from, column_from, st, bk, tm) > at:
+        if when_ready[b] > at:
             continue
         if refreshing and _held(b, st, bk, tim):
             continue
@@ -1370,9 +1406,7 @@ def run_ramulator(
                     takes = max(takes, np.int64(arrival[n]))
         if not st[ST_PENDING]:
             _r2_mode(st, bk, tm, rq, tim)
-        cycle = FAR
-        for b in range(tm.shape[1]):
-            cycle = min(cycle, ready(b, tm))
+        cycle = _d3_earliest(tm)
         if st[ST_PENDING]:
             cycle = min(cycle, _r2_refresh(st, bk, tm, tim)[1])
         cycle = min(takes, max(cycle, st[ST_CLOCK]))
