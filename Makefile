@@ -6,7 +6,9 @@ BASE   := $(VENV)/.base
 FULL   := $(VENV)/.full
 TORCH  ?= torch==2.13.0
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
-export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba-cache
+# numba does not notice a changed helper in another file: one cache for each state of the kernels.
+KERNELS := $(shell cat $$(grep -rl '^from numba' simulator/sfpsim | sort) | cksum | cut -d' ' -f1)
+export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba-cache/$(KERNELS)
 export PIP_ROOT_USER_ACTION := ignore
 export JUPYTER_PLATFORM_DIRS := 1
 

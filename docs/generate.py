@@ -1,26 +1,35 @@
-"""Writes the generated parts of the docs: ``python docs/generate.py [DEMO_FOLDER]``.
+"""Writes the generated parts of the docs: ``python docs/generate.py [FOLDER...]``.
 
-Always the JSON Schema of every result (docs/schema). With the folder that ``sfpsim demo``
-wrote, also the picture and the numbers of README.md, between its markers.
+Always the JSON Schema of every result (docs/schema) and the devices of docs/dram.md. With
+the folder that ``sfpsim demo`` wrote, also the picture and the numbers of README.md; with
+a folder of reference runs (see `sfpsim.testing.validate_dram`), the tables and the picture
+of docs/dram-validation.md. Pages are written between their markers.
 """
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from sfpsim.energy.model import DramCounts, dram_core_pj, dram_interface_pj_per_bit
 from sfpsim.experiment.explain import load_result
 from sfpsim.experiment.result import Comparison
+from sfpsim.hardware.dram.device import Device, devices, load_device, presets
+from sfpsim.hardware.dram.simulate import DramResult
 from sfpsim.report.documents import RESULTS
 from sfpsim.report.figures import draw, rendered
 from sfpsim.report.summary import headline
 from sfpsim.report.table import COLUMNS, LIMITERS, limiter_shares, significant, table_row
+from sfpsim.report.validation import QUANTITIES, validation_block, validation_figure
+from sfpsim.report.validation import Comparison as Run
 
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
+CORE = ("act", "rd", "wr", "ref", "active_standby", "precharge_standby")
 BEGIN, END = "<!-- begin: written by make docs -->", "<!-- end: written by make docs -->"
 
 
@@ -72,26 +81,106 @@ def readme_block(comparison: Comparison, study: Comparison) -> str:
     )
 
 
+def devices_block() -> str:
+    """Return the generated part of docs/dram.md: a line a device."""
+    rows = [
+        ["device", "GB/s", "access", "banks", "row", "size", "core pJ/bit, read", "interface"],
+        ["---", *["---:"] * 7],
+    ]
+    rows += [_device_row(load_device(name)) for name in presets()]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    sources = [f"- `{name}`: {source}." for name, _, source in devices()]
+    return "\n".join([*lines, "", "Where the numbers come from:", "", *sources])
+
+
+def _device_row(device: Device) -> list[str]:
+    counts = DramCounts(act=0, rd=1, wr=0, ref=0, active_cycles=0, precharge_cycles=0)
+    core = dram_core_pj(counts, device.currents, device.energy_timing).rd
+    return [
+        f"`{device.name}`",
+        f"{device.peak_gbps:.1f}",
+        f"{device.access_bytes} B",
+        f"{device.banks} in {device.bank_groups}" if device.bank_groups > 1 else f"{device.banks}",
+        f"{device.row_bytes // 1024} KiB",
+        f"{device.capacity_bytes / 2**30:g} GiB",
+        f"{core / device.access_bytes / 8:.2f}",
+        f"{dram_interface_pj_per_bit(device.kind):.1f}",
+    ]
+
+
 def with_block(text: str, block: str) -> str:
     """Return `text` with what stands between the markers replaced by `block`."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise SystemExit(f"README.md has no {BEGIN} ... {END}")
+        raise SystemExit(f"the page has no {BEGIN} ... {END}")
     return f"{before}{BEGIN}\n{block}\n{END}{after}"
+
+
+def write_page(path: Path, block: str) -> None:
+    """Write `block` between the markers of the page at `path`."""
+    path.write_text(with_block(path.read_text(), block))
+
+
+def reference_runs(folder: Path) -> list[Run]:
+    """Run every reference run of `folder` here."""
+    from sfpsim.testing import validate_dram
+
+    made: dict[str, Any] = {}
+    found = []
+    with (folder / "results.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            access = row["access_bytes"]
+            made[access] = made.get(access) or validate_dram.traces(int(access))
+            result = validate_dram.run(folder, row, made[access][row["trace"]])
+            found.append(_reference_run(row, result))
+    return found
+
+
+def _reference_run(row: dict[str, str], result: DramResult) -> Run:
+    core = [getattr(result.energy_pj, key) for key in CORE]
+    ours = result.cycles, result.counts.act, sum(core), result.avg_read_latency_ns
+    names = ("cycles", "n_act", "e_total_pj", "avg_read_latency_ns")
+    theirs = (float(row[name]) if row[name] else None for name in names)
+    return Run(
+        reference=row["simulator"],
+        device=row["config"],
+        trace=row["trace"],
+        requests=result.requests,
+        ours=dict(zip(QUANTITIES, ours, strict=True)),
+        theirs=dict(zip(QUANTITIES, theirs, strict=True)),
+        cpu_s=result.cpu_s,
+        cpu_s_ref=float(row["cpu_s"]) if row["cpu_s"] else None,
+    )
+
+
+def write_validation(folder: Path) -> None:
+    """Write the tables and the picture of docs/dram-validation.md."""
+    found = reference_runs(folder)
+    picture = rendered(validation_figure(found).figure, "svg")
+    (DOCS / "figures" / "dram-validation.svg").write_bytes(picture)
+    write_page(DOCS / "dram-validation.md", validation_block(found))
+
+
+def write_readme(folder: Path) -> None:
+    """Write the numbers and the picture of README.md."""
+    comparison = load_result(folder / "results.json")
+    study = load_result(folder / "one-unit.json")
+    picture = next(f for f in draw(comparison) if f.name == "time")
+    (DOCS / "figures" / "time.svg").write_bytes(rendered(picture.figure, "svg"))
+    write_page(README, readme_block(comparison, study))
 
 
 def main(arguments: list[str]) -> None:
     """Write everything."""
     for name, text in schema_texts().items():
         (DOCS / "schema" / name).write_text(text)
-    if arguments:
-        folder = Path(arguments[0])
-        comparison = load_result(folder / "results.json")
-        study = load_result(folder / "one-unit.json")
-        picture = next(f for f in draw(comparison) if f.name == "time")
-        (DOCS / "figures" / "time.svg").write_bytes(rendered(picture.figure, "svg"))
-        README.write_text(with_block(README.read_text(), readme_block(comparison, study)))
+    write_page(DOCS / "dram.md", devices_block())
+    for given in map(Path, arguments):
+        if (given / "devices").is_dir():
+            write_validation(given)
+        else:
+            write_readme(given)
 
 
 if __name__ == "__main__":

@@ -412,16 +412,16 @@ def naive_controller(device, reads, writes, slots_of_a_kind, window):
             if banks[bank].row == row and banks[bank].passed < queues.hit_cap:
                 seen_hit.setdefault(bank, position)
         if writing:
-            column_ok = cycle >= max(last_write + d.tccd, last_read + d.trtw)
+            column_ok = cycle >= max(last_write + d.tccd_s, last_read + d.trtw)
         else:
-            column_ok = cycle >= max(last_read + d.tccd, last_write_end + d.twtr)
+            column_ok = cycle >= max(last_read + d.tccd_s, last_write_end + d.twtr_s)
         for position, (burst, _, _) in enumerate(queued[writing]):
             bank, row = place(burst)
             state = banks[bank]
             if state.row is None:
                 legal = cycle >= max(
                     state.pre + d.trp, state.act + d.tras + d.trp, refreshed + d.trfc,
-                    acts[-1] + d.trrd, acts[0] + d.tfaw,
+                    acts[-1] + d.trrd_s, acts[0] + d.tfaw,
                 )  # fmt: skip
                 rank, name = 1, "act"
             elif bank in seen_hit:

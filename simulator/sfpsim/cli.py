@@ -481,6 +481,60 @@ def _is_sfp(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
+@app.command()
+def dram(
+    trace: Annotated[
+        Path, typer.Argument(metavar="TRACEFILE", help="An address trace, plain or gzip.")
+    ],
+    device: Annotated[
+        str,
+        typer.Option("--device", "-d", metavar="D", help="A device, a YAML file or DRAMsim3 .ini."),
+    ],
+    policy: Annotated[
+        str, typer.Option("--policy", metavar="P", help="default, dramsim3, ramulator or dramsys.")
+    ] = "default",
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="F", help="dramsim3, ramulator, stl or rstl; else found "
+                     "from the file."),
+    ] = None,
+    target: Json = None,
+) -> None:  # fmt: skip
+    """Run an address trace on one memory device."""
+    from sfpsim.hardware.dram.device import load_device
+    from sfpsim.report.table import dram_tables
+
+    check_target(target)
+    chosen = load_device(device)
+    with progress("running") as bar:
+        found = _run_trace(trace, chosen, policy, form, bar)
+    write_json(target, found)
+    for table in dram_tables(found, chosen):
+        say(table, quiet=is_stdout(target))
+
+
+def _run_trace(trace: Path, device: Any, policy: str, form: str | None, bar: Any) -> Any:
+    from sfpsim.hardware.dram.simulate import POLICIES, simulate
+    from sfpsim.interop.address_trace import (
+        detect_format,
+        parse_format,
+        read_trace,
+        vector_layout,
+    )
+
+    if policy not in POLICIES:
+        raise InputError(f"unknown policy {policy!r}: allowed are {', '.join(POLICIES)}")
+    requests = read_trace(
+        trace,
+        detect_format(trace) if form is None else parse_format(form),
+        limit_bytes=device.capacity_bytes * device.channels,
+        burst_bytes=device.access_bytes,
+        vectors=vector_layout(device),
+        progress=bar,
+    )
+    return simulate(requests, device, policy)
+
+
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(metavar="|".join(LISTS), help="What to list.")],
@@ -529,7 +583,7 @@ def _listing(what: str) -> list[tuple[str, str, str]]:
 @app.command()
 def bench(
     which: Annotated[
-        str | None, typer.Argument(metavar="[codec|replay]", help="Both by default.")
+        str | None, typer.Argument(metavar="[codec|dram|replay]", help="All by default.")
     ] = None,
     target: Json = None,
 ) -> None:

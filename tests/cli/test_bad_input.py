@@ -60,7 +60,7 @@ def test_more_mantissa_than_the_source_has(sfpsim, arrays, tmp_path):
         (("network", "resnet19"), "resnet19"),
         (("network", "resnet18", "--batch", "0"), "batch=0"),
         (("network", "resnet18", "--mode", "inference"), "training"),
-        (("bench", "dram"), "codec, replay"),
+        (("bench", "disk"), "allowed are codec"),
         (("encode", "X", "-c", "fp32,bf16", "-o", "x.sfp"), "one container"),
         (("encode", "X", "-c", "fp32", "-o", "x.sfp", "--tensor", "q"), "'q'"),
     ],

@@ -25,10 +25,10 @@ BELOW = {
     "hardware": {"energy", "containers", "trace", "formats"},
     "experiment": {"hardware", "workload", "energy", "containers", "trace", "formats"},
     "precision": {"containers", "trace", "formats"},
-    "interop": {"containers", "trace", "formats"},
+    "interop": {"hardware", "energy", "containers", "trace", "formats"},
 }
 BELOW["report"] = {"experiment", *BELOW["experiment"]}
-BELOW["cli"] = {"report", *BELOW["report"]}
+BELOW["cli"] = {"report", "interop", *BELOW["report"]}
 EVERYWHERE = {"errors", "_version"}
 LAZY = {"torch": ("trace", "precision"), "matplotlib": ("report",)}
 

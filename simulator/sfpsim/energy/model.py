@@ -133,6 +133,11 @@ def dram_interface_pj_per_bit(kind: str, level: str = "middle") -> float:
     return float(getattr(entries[kind.lower()], level))
 
 
+def interface_kinds() -> tuple[str, ...]:
+    """Return the kinds of DRAM whose interface energy is in the table."""
+    return tuple(entry.kind for entry in load_table(InterfaceTable).entries)
+
+
 def codec_pj(values: int, level: str = "middle") -> float:
     """Return the energy of passing `values` values through an encoder or a decoder, pJ."""
     _check_level(level)
@@ -233,11 +238,18 @@ class IddCurrents:
     idd4r: float
     idd4w: float
     idd5ab: float
+    idd5pb: float | None = None
+    idd2p: float | None = None
+    idd3p: float | None = None
+    idd6: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DramCounts:
-    """Commands issued, and rank-cycles with a row open and with all banks closed."""
+    """Commands issued, and rank-cycles with a row open and with all banks closed.
+
+    `ref` are refreshes of all banks, `refpb` those of one.
+    """
 
     act: int
     rd: int
@@ -245,6 +257,7 @@ class DramCounts:
     ref: int
     active_cycles: int
     precharge_cycles: int
+    refpb: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +270,8 @@ class DramTiming:
     trfc: int
     burst_cycles: int
     devices: int
+    trfcpb: int = 0
+    banks: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,15 +290,21 @@ def dram_core_pj(counts: DramCounts, idd: IddCurrents, timing: DramTiming) -> Dr
     """Return the core energy of `counts` commands and cycles, pJ (V x mA x ns = pJ).
 
     The increments are DRAMsim3's: each command's current above standby, times its cycles.
+    Where no current of a per-bank refresh is known, a bank's share of IDD5AB is taken: as
+    much charge in all as a refresh of all banks.
     """
     scale = idd.vdd * timing.tck_ns * timing.devices
     trc = timing.tras + timing.trp
+    refresh = (idd.idd5ab - idd.idd3n) * timing.trfc
+    one_bank = refresh / timing.banks
+    if idd.idd5pb is not None and idd.idd5pb > idd.idd3n:
+        one_bank = (idd.idd5pb - idd.idd3n) * timing.trfcpb
     act = idd.idd0 * trc - idd.idd3n * timing.tras - idd.idd2n * timing.trp
     return DramCoreEnergy(
         act=counts.act * scale * act,
         rd=counts.rd * scale * (idd.idd4r - idd.idd3n) * timing.burst_cycles,
         wr=counts.wr * scale * (idd.idd4w - idd.idd3n) * timing.burst_cycles,
-        ref=counts.ref * scale * (idd.idd5ab - idd.idd3n) * timing.trfc,
+        ref=scale * (counts.ref * refresh + counts.refpb * one_bank),
         active_standby=counts.active_cycles * scale * idd.idd3n,
         precharge_standby=counts.precharge_cycles * scale * idd.idd2n,
     )

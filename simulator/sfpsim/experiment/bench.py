@@ -9,10 +9,11 @@ import numpy as np
 
 from sfpsim.errors import InputError
 from sfpsim.experiment.bench_codec import bench_codec
+from sfpsim.experiment.bench_dram import bench_dram
 from sfpsim.experiment.compare import replay
 from sfpsim.trace.schema import Manifest, TensorRecord
 
-BENCHES = ("codec", "replay")
+BENCHES = ("codec", "dram", "replay")
 REPLAY_VALUES = 8 << 20
 REPLAY_TENSORS = 16
 REPLAY_POLICIES = ("fp32", "gecko-delta", "sfp:m=4,e=5")
@@ -100,6 +101,8 @@ def bench(which: str | None = None) -> dict[str, Any]:
     parts = []
     if which in (None, "codec"):
         parts.append(bench_codec())
+    if which in (None, "dram"):
+        parts.append({"memcpy_gbps": _memcpy_gbps(), "results": bench_dram()})
     if which in (None, "replay"):
         parts.append(_bench_replay())
     return {

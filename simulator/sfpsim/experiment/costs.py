@@ -118,13 +118,13 @@ def dram_energy(step: StepRun, machine: Machine, level: Level) -> DramEnergy:
     device = machine.device
     run, done = step.run, step.run.counts
     reads, writes = int(done.reads.sum()), int(done.writes.sum())
-    cycles = run.end_ps // device.tck_ps * machine.memory.channels
+    cycles = run.end_ps * device.tck_den // device.tck_ps * machine.memory.channels
     if step.detail == "detailed":
         act, refreshes, opened = (int(x.sum()) for x in (done.act, done.ref, done.open_cycles))
     else:
         a_burst = device.fit.activations if device.fit else device.burst_bytes / device.row_bytes
         act, refreshes = round((reads + writes) * a_burst), cycles // device.trefi
-        opened = min(cycles, int(done.busy_ps.sum()) // device.tck_ps)
+        opened = min(cycles, int(done.busy_ps.sum()) * device.tck_den // device.tck_ps)
     counts = DramCounts(
         act=act,
         rd=reads,

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from sfpsim.errors import InputError
 from sfpsim.hardware import kernels as k
+from sfpsim.hardware.dram import engine as e
 from sfpsim.hardware.dram.device import Device
+from sfpsim.hardware.dram.simulate import ChannelState, timings
 from sfpsim.hardware.machine import Detail, Machine
 
 I64 = NDArray[np.int64]
-LONG_AGO = -(1 << 40)
 
 
 def parameters(machine: Machine) -> I64:
@@ -36,7 +37,8 @@ def parameters(machine: Machine) -> I64:
     units = [codec.decompressors, dma.streams, codec.compressors, dma.streams]
     par[k.P_SLOT : k.P_SLOT + k.CLASSES + 1] = np.cumsum([0, *units])
     _fitted(par, device)
-    _timed(par, device)
+    par[k.P_BURST_SHIFT] = (device.burst_bytes * 8).bit_length() - 1
+    par[k.P_TCK_NUM], par[k.P_TCK_DEN] = device.tck_ps, device.tck_den
     return par
 
 
@@ -47,22 +49,6 @@ def _fitted(par: I64, device: Device) -> None:
     par[k.P_WRITE_PS] = round(device.burst_ps / write)
     par[k.P_MIXED_PS] = round(device.burst_ps / mixed)
     par[k.P_LATENCY_PS] = fit.latency_ps if fit else device.idle_latency_ps
-
-
-def _timed(par: I64, device: Device) -> None:
-    d, queues = device, device.controller
-    par[k.P_BURST_SHIFT] = (d.burst_bytes * 8).bit_length() - 1
-    par[k.P_TCK_NUM], par[k.P_TCK_DEN] = d.tck_ps, 1
-    first = [d.burst_cycles, d.cl, d.cwl, d.trcd, d.trp, d.tras, d.trrd, d.tfaw, d.twtr, d.twr]
-    first += [d.trtp, d.tccd, d.trtw, d.trfc, d.trefi]
-    first += [d.command_cycles.act, d.command_cycles.column, d.command_cycles.pre]
-    par[k.P_BURST : k.P_BURST + len(first)] = first
-    par[k.P_COLUMN_SHIFT] = (d.row_bytes // d.burst_bytes).bit_length() - 1
-    par[k.P_BANK_SHIFT] = d.banks.bit_length() - 1
-    par[k.P_ROW_MASK] = d.rows - 1
-    par[k.P_XOR] = d.banks - 1 if "^" in d.mapping else 0
-    par[k.P_QUEUE], par[k.P_CAP], par[k.P_TURN] = queues.queue, queues.hit_cap, queues.turn
-    par[k.P_HIGH], par[k.P_LOW] = queues.drain_high, queues.drain_low
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,16 +86,13 @@ class Channels:
         self._check_rows(rows_p, rows_m)
         count, slots = machine.memory.channels, int(self.par[k.P_SLOT + k.CLASSES])
         self.state = np.zeros((count, k.CHANNEL_COLUMNS), np.int64)
-        self.state[:, k.C_FAW : k.C_FAW + 4] = LONG_AGO
-        self.state[:, k.C_DUE] = self.par[k.P_REFI]
-        self.state[:, k.C_BESTAT] = k.FAR
         self.slots = np.zeros((count * slots, k.SLOT_COLUMNS), np.int64)
         self.slots[:, k.S_JOB] = -1
         self.offer = np.full(count * slots, k.FAR, np.int64)
         deepest = int(self.par[[k.P_FIFO, k.P_MFIFO, k.P_WINDOW]].max())
         self.times = np.zeros((count * slots, 4, 1 << (deepest - 1).bit_length()), np.int64)
         self.rows = (rows_p, rows_m)
-        self.dram = _dram_state(count, machine.device)
+        self.dram = dram_state(count, machine.device)
         self.queue = np.zeros((count, k.CLASSES, 64), np.int64)
         self.jobs = np.zeros((0, k.JOB_COLUMNS), np.int64)
         self.free_jobs: list[int] = []
@@ -232,7 +215,8 @@ class Channels:
         self.advance(k.FAR)
         end = max(int(self.env.now), int(self.state[:, k.C_LAST].max()))
         if self.detail == "detailed":
-            k.close_detailed(end, self.state, self.par, self.dram[0])
+            st, bk, tm, rk, rq, _, _, tim, log = self.dram
+            k.close_detailed(end, self.par, st, bk, tm, rk, rq, tim, log)
         return end
 
     def moved_bytes(self) -> int:
@@ -253,28 +237,28 @@ class Channels:
 
     def counts(self) -> ChannelCounts:
         """Return what each channel did so far."""
-        state = self.state
+        state, dram = self.state, self.dram[0]
         return ChannelCounts(
             reads=state[:, k.C_READS],
             writes=state[:, k.C_WRITES],
-            forwarded=state[:, k.C_FORWARDED],
+            forwarded=dram[:, e.ST_FORWARDED],
             busy_ps=state[:, k.C_BUSY],
-            act=state[:, k.C_ACT],
-            pre=state[:, k.C_PRE],
-            ref=state[:, k.C_REF],
-            open_cycles=state[:, k.C_OPEN_CYCLES],
+            act=dram[:, e.ST_ACT],
+            pre=dram[:, e.ST_PRE],
+            ref=dram[:, e.ST_REF] + dram[:, e.ST_REFB],
+            open_cycles=self.dram[3][:, :, e.R_OPENCYCLES].sum(axis=1),
         )
 
 
-def _dram_state(count: int, device: Device) -> tuple[I64, I64, I64, I64]:
-    """Banks, queued requests, their free places and the write filter of every channel."""
-    banks = np.zeros((count, device.banks, k.BANK_COLUMNS), np.int64)
-    banks[:, :, k.B_ROW] = -1
-    banks[:, :, k.B_HEAD : k.B_TAIL + 2] = -1
-    depth = device.controller.queue
-    requests = np.zeros((count, 2, depth, k.REQUEST_COLUMNS), np.int64)
-    free = np.tile(np.arange(depth, dtype=np.int64), (count, 2, 1))
-    return banks, requests, free, np.zeros((count, k.FILTER), np.int64)
+def dram_state(count: int, device: Device) -> tuple[I64, ...]:
+    """Return the engine's arrays of `count` channels: one more axis, in front."""
+    tim = timings(device)
+    states = [ChannelState(device, tim) for _ in range(count)]
+    st, bk, tm, rk, rq, _, fr, ft = (
+        np.stack(arrays) for arrays in zip(*(s.arrays for s in states), strict=True)
+    )
+    wide = np.zeros((*rq.shape[:2], k.REQUEST_COLUMNS), np.int64)
+    return st, bk, tm, rk, wide, fr, ft, tim, np.zeros((0, e.LOG_COLUMNS), np.int64)
 
 
 def _fire(event: simpy.Event, _: simpy.Event) -> None:

@@ -9,7 +9,7 @@ nothing happens later than something that could have changed it: cutting a run i
 batches does not change it. docs/hardware.md says what enters and leaves in each cycle.
 
 Times are integer picoseconds at the edges; codec units count codec cycles, DRAM its own
-clock's. numba does not notice a changed helper in another file, so all helpers stand here.
+clock's. What happens behind a controller's queues is in `sfpsim.hardware.dram.engine`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+
+from sfpsim.hardware.dram import engine as e
 
 # A job, one row of int64.
 J_CLASS = 0  # DECODE, PLAIN_READ, ENCODE, PLAIN_WRITE
@@ -78,47 +80,13 @@ C_WRITES = 4
 C_BUSY = 5  # ps of data on the bus
 C_HEAD = 6  # first of CLASSES: next job in each class's queue (a ring)
 C_TAIL = 10
-C_ACT = 14  # commands
-C_PRE = 15
-C_REF = 16
-C_FORWARDED = 17  # reads answered from a queued write
-C_OPEN_CYCLES = 18  # cycles with a row open
-C_LAST = 19  # ps; end of the last data or command
-# detailed only, DRAM cycles
-C_CLOCK = 20  # cycle of the last event
-C_CMD = 21  # command bus free from
-C_NRD = 22  # earliest next read, write, activate of the rank
-C_NWR = 23
-C_NACT = 24
-C_FAW = 25  # first of 4: the last activates
-C_FAWP = 29
-C_DUE = 30  # next refresh
-C_OPEN = 31  # banks open
-C_SINCE = 32  # a bank has been open since
-C_QR = 33  # requests queued
-C_QW = 34
-C_SERVED = 35  # bursts served since reads and writes last took turns
-C_BEST = 36  # command chosen: kind, cycle, bank, and the request it is for
-C_BESTAT = 37
-C_BESTBANK = 38
-C_BESTIS = 39
-C_MODE = 40  # 0: reads are being served, 1: writes
-C_TAKES = 41  # the cycle in which the next burst could be taken
-C_AGE = 42  # requests taken so far
-CHANNEL_COLUMNS = 43
+C_LAST = 14  # ps; end of the last data or command
+C_TAKES = 15  # detailed only: the DRAM cycle in which the next burst could be taken
+CHANNEL_COLUMNS = 16
 
-# A bank: open row (-1: none), earliest activate, precharge, column; hits past an older
-# miss; the oldest and the youngest request that wait for it, reads then writes (-1: none).
-B_ROW, B_ACT, B_PRE, B_COL, B_PASSED, B_HEAD, B_TAIL = 0, 1, 2, 3, 4, 5, 7
-BANK_COLUMNS = 9
-
-# A queued request; those of a bank are chained by age.
-Q_ROW, Q_BANK, Q_BURST, Q_SLOT, Q_STREAM, Q_NUMBER, Q_AGE, Q_NEXT = 0, 1, 2, 3, 4, 5, 6, 7
-REQUEST_COLUMNS = 8
-FILTER = 256  # buckets that tell whether a queued write may have an address
-
-# Commands.
-NONE, COLUMN, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH = 0, 1, 2, 3, 4, 5
+# A request of the DRAM engine, beyond its own columns.
+Q_SLOT, Q_STREAM, Q_NUMBER = e.REQUEST_COLUMNS, e.REQUEST_COLUMNS + 1, e.REQUEST_COLUMNS + 2
+REQUEST_COLUMNS = e.REQUEST_COLUMNS + 3
 
 # Parameters.
 P_CODEC_PS = 0
@@ -133,34 +101,7 @@ P_LATENCY_PS = 8
 P_SLOT = 9  # first of CLASSES + 1: the first slot of each class; the last: all slots
 P_TCK_NUM = 14  # clock period = NUM / DEN ps
 P_TCK_DEN = 15
-P_BURST = 16  # cycles of data
-P_CL = 17
-P_CWL = 18
-P_RCD = 19
-P_RP = 20
-P_RAS = 21
-P_RRD = 22
-P_FAW = 23
-P_WTR = 24
-P_WR = 25
-P_RTP = 26
-P_CCD = 27
-P_RTW = 28
-P_RFC = 29
-P_REFI = 30
-P_CMD_ACT = 31
-P_CMD_COL = 32
-P_CMD_PRE = 33
-P_COLUMN_SHIFT = 34  # log2 of the bursts in a row
-P_BANK_SHIFT = 35  # log2 of the banks
-P_ROW_MASK = 36
-P_QUEUE = 37
-P_HIGH = 38
-P_LOW = 39
-P_CAP = 40
-P_XOR = 41  # row bits that are XORed onto the bank
-P_TURN = 42
-PARAMETER_COLUMNS = 43
+PARAMETER_COLUMNS = 16
 
 FAR = 1 << 62
 
@@ -542,285 +483,26 @@ def _cycle(ps: int, par: Any) -> int:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _mode(c: int, chan: Any, par: Any) -> int:
-    """Whether channel `c` is to serve reads (0) or writes (1) now.
-
-    Reads give way where none waits, or where the high watermark of writes is reached and a
-    turn of reads is over; writes where the low watermark or the turn's end is reached and a
-    read waits.
-    """
-    reads, writes, over = chan[c, C_QR], chan[c, C_QW], chan[c, C_SERVED] >= par[P_TURN]
-    if chan[c, C_MODE]:
-        return 0 if not writes or (reads and (over or writes <= par[P_LOW])) else 1
-    return 1 if writes and (not reads or (over and writes >= par[P_HIGH])) else 0
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _oldest_hit(c: int, bank: int, mode: int, banks: Any, requests: Any, par: Any) -> int:
-    """The oldest request to the open row of a bank; -1: none, or it is the misses' turn."""
-    if banks[c, bank, B_PASSED] >= par[P_CAP]:
-        return -1
-    request, row = banks[c, bank, B_HEAD + mode], banks[c, bank, B_ROW]
-    while request >= 0 and requests[c, mode, request, Q_ROW] != row:
-        request = requests[c, mode, request, Q_NEXT]
-    return request  # type: ignore[no-any-return]
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _choose(c: int, chan: Any, par: Any, banks: Any, requests: Any) -> None:
-    """Choose channel `c`'s next command and its cycle: first ready, then first come.
-
-    Of commands that could go in the same cycle a column goes before an activate, an
-    activate before a precharge, an older request before a younger one. A row is closed
-    only where no request to it waits, or `hit_cap` hits went past an older request. A
-    command that would fall on or after the refresh that is due gives way to it.
-    """
-    clock = max(chan[c, C_CLOCK], chan[c, C_CMD])
-    mode = _mode(c, chan, par)
-    column_from = max(clock, chan[c, C_NWR] if mode else chan[c, C_NRD])
-    act_from = max(clock, chan[c, C_NACT], chan[c, C_FAW + chan[c, C_FAWP]] + par[P_FAW])
-    kind, at, age, bank, which = NONE, FAR, FAR, -1, -1
-    for b in range(banks.shape[1]):
-        request = banks[c, b, B_HEAD + mode]
-        if request < 0:
-            continue
-        if banks[c, b, B_ROW] < 0:
-            sort, when = ACTIVATE, max(act_from, banks[c, b, B_ACT])
-        else:
-            hit = _oldest_hit(c, b, mode, banks, requests, par)
-            if hit >= 0:
-                sort, when, request = COLUMN, max(column_from, banks[c, b, B_COL]), hit
-            else:
-                sort, when = PRECHARGE, max(clock, banks[c, b, B_PRE])
-        if when > at:
-            continue
-        mine = requests[c, mode, request, Q_AGE]
-        if when < at or sort < kind or (sort == kind and mine < age):
-            kind, at, age, bank, which = sort, when, mine, b, request
-    if kind != NONE and at >= chan[c, C_DUE]:
-        kind, at = _next_refresh(c, chan, banks)
-    if mode != chan[c, C_MODE]:
-        chan[c, C_MODE], chan[c, C_SERVED] = mode, 0
-    chan[c, C_BEST], chan[c, C_BESTAT] = kind, at
-    chan[c, C_BESTBANK], chan[c, C_BESTIS] = bank, which
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _stays(c: int, kind: int, chan: Any, par: Any, banks: Any, requests: Any) -> bool:
-    """Whether the command chosen stays the choice now that a request of `kind` was queued.
-
-    True only in the two common cases that need no search: the request is of the kind that
-    is not being served, or the chosen column goes before it whatever it needs.
-    """
-    mode, best = chan[c, C_MODE], chan[c, C_BEST]
-    if best == NONE or _mode(c, chan, par) != mode:
-        return False
-    if kind != mode:
-        return True
-    if best != COLUMN:
-        return False
-    # Every other command, activates included, is no earlier than the command bus.
-    return bool(chan[c, C_BESTAT] <= max(chan[c, C_CLOCK], chan[c, C_CMD]))
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _next_refresh(c: int, chan: Any, banks: Any) -> tuple[int, int]:
-    """The command that brings the due refresh on, and its cycle."""
-    at = max(chan[c, C_DUE], chan[c, C_CMD], chan[c, C_CLOCK])
-    if chan[c, C_OPEN]:
-        for bank in range(banks.shape[1]):
-            if banks[c, bank, B_ROW] >= 0:
-                at = max(at, banks[c, bank, B_PRE])
-        return PRECHARGE_ALL, at
-    for bank in range(banks.shape[1]):
-        at = max(at, banks[c, bank, B_ACT])
-    return REFRESH, at
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _close_all(c: int, at: int, chan: Any, par: Any, banks: Any) -> None:
-    chan[c, C_OPEN_CYCLES] += at - chan[c, C_SINCE]
-    chan[c, C_OPEN] = 0
-    chan[c, C_PRE] += 1
-    chan[c, C_CMD] = at + par[P_CMD_PRE]
-    for bank in range(banks.shape[1]):
-        if banks[c, bank, B_ROW] >= 0:
-            banks[c, bank, B_ROW] = -1
-            banks[c, bank, B_ACT] = max(banks[c, bank, B_ACT], at + par[P_RP])
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _refresh(c: int, at: int, chan: Any, par: Any, banks: Any) -> None:
-    chan[c, C_REF] += 1
-    chan[c, C_DUE] += par[P_REFI]
-    chan[c, C_CMD] = at + par[P_CMD_PRE]
-    for bank in range(banks.shape[1]):
-        banks[c, bank, B_ACT] = at + par[P_RFC]
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _refresh_idle(c: int, cycle: int, chan: Any, par: Any, banks: Any) -> None:
-    """Do the refreshes that fell due up to `cycle` while nothing was queued."""
-    while chan[c, C_DUE] <= cycle:
-        kind, at = _next_refresh(c, chan, banks)
-        if kind == PRECHARGE_ALL:
-            _close_all(c, at, chan, par, banks)
-        else:
-            _refresh(c, at, chan, par, banks)
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _bank(burst: int, par: Any) -> int:
-    above = burst >> par[P_COLUMN_SHIFT]
-    row = above >> par[P_BANK_SHIFT]
-    return (above & ((1 << par[P_BANK_SHIFT]) - 1)) ^ (row & par[P_XOR])  # type: ignore[no-any-return]
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _queue_request(
-    c: int, kind: int, address: int, g: int, stream: int, number: int, chan: Any, par: Any,
-    banks: Any, requests: Any, free: Any, filters: Any,
-) -> None:  # fmt: skip
-    """Put a burst into the read (kind 0) or write (kind 1) queue of channel `c`."""
-    column = C_QW if kind else C_QR
-    request = free[c, kind, chan[c, column]]
-    chan[c, column] += 1
-    burst = address >> (par[P_BURST_SHIFT] - 3)
-    bank = _bank(burst, par)
-    requests[c, kind, request, Q_BURST] = burst
-    requests[c, kind, request, Q_BANK] = bank
-    row = burst >> (par[P_COLUMN_SHIFT] + par[P_BANK_SHIFT])
-    requests[c, kind, request, Q_ROW] = row & par[P_ROW_MASK]
-    requests[c, kind, request, Q_SLOT] = g
-    requests[c, kind, request, Q_STREAM] = stream
-    requests[c, kind, request, Q_NUMBER] = number
-    requests[c, kind, request, Q_AGE] = chan[c, C_AGE]
-    requests[c, kind, request, Q_NEXT] = -1
-    chan[c, C_AGE] += 1
-    tail = banks[c, bank, B_TAIL + kind]
-    if tail < 0:
-        banks[c, bank, B_HEAD + kind] = request
-    else:
-        requests[c, kind, tail, Q_NEXT] = request
-    banks[c, bank, B_TAIL + kind] = request
-    if kind:
-        filters[c, burst & (FILTER - 1)] += 1
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _is_queued(c: int, burst: int, par: Any, banks: Any, requests: Any, filters: Any) -> bool:
-    """Whether a write to the address `burst` waits."""
-    if not filters[c, burst & (FILTER - 1)]:
-        return False
-    request = banks[c, _bank(burst, par), B_HEAD + 1]
-    while request >= 0:
-        if requests[c, 1, request, Q_BURST] == burst:
-            return True
-        request = requests[c, 1, request, Q_NEXT]
-    return False
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _take(c: int, kind: int, request: int, chan: Any, banks: Any, requests: Any, free: Any) -> bool:
-    """Take a request out of its queue; returns whether it went past an older one."""
-    bank = requests[c, kind, request, Q_BANK]
-    before, at = -1, banks[c, bank, B_HEAD + kind]
-    while at != request:
-        before, at = at, requests[c, kind, at, Q_NEXT]
-    after = requests[c, kind, request, Q_NEXT]
-    if before < 0:
-        banks[c, bank, B_HEAD + kind] = after
-    else:
-        requests[c, kind, before, Q_NEXT] = after
-    if after < 0:
-        banks[c, bank, B_TAIL + kind] = before
-    column = C_QW if kind else C_QR
-    chan[c, column] -= 1
-    free[c, kind, chan[c, column]] = request
-    return bool(before >= 0)
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _issue_column(
-    c: int, at: int, chan: Any, par: Any, banks: Any, requests: Any, free: Any, filters: Any
-) -> int:
-    """Issue the chosen read or write; returns the cycle after its data."""
-    request, kind, bank = chan[c, C_BESTIS], chan[c, C_MODE], chan[c, C_BESTBANK]
-    if _take(c, kind, request, chan, banks, requests, free):
-        banks[c, bank, B_PASSED] += 1
-    if kind:
-        filters[c, requests[c, 1, request, Q_BURST] & (FILTER - 1)] -= 1
-        end = at + par[P_CWL] + par[P_BURST]
-        chan[c, C_NWR] = at + par[P_CCD]
-        chan[c, C_NRD] = max(chan[c, C_NRD], end + par[P_WTR])
-        banks[c, bank, B_PRE] = max(banks[c, bank, B_PRE], end + par[P_WR])
-        chan[c, C_WRITES] += 1
-    else:
-        end = at + par[P_CL] + par[P_BURST]
-        chan[c, C_NRD] = at + par[P_CCD]
-        chan[c, C_NWR] = max(chan[c, C_NWR], at + par[P_RTW])
-        banks[c, bank, B_PRE] = max(banks[c, bank, B_PRE], at + par[P_RTP])
-        chan[c, C_READS] += 1
-    chan[c, C_CMD] = at + par[P_CMD_COL]
-    chan[c, C_SERVED] += 1
-    chan[c, C_BUSY] += _ps(end, par) - _ps(end - par[P_BURST], par)
-    chan[c, C_LAST] = max(chan[c, C_LAST], _ps(end, par))
-    return end  # type: ignore[no-any-return]
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _issue_row(c: int, at: int, chan: Any, par: Any, banks: Any, requests: Any) -> None:
-    """Issue the chosen activate, precharge or refresh."""
-    kind, bank = chan[c, C_BEST], chan[c, C_BESTBANK]
-    if kind == PRECHARGE_ALL:
-        _close_all(c, at, chan, par, banks)
-    elif kind == REFRESH:
-        _refresh(c, at, chan, par, banks)
-    elif kind == PRECHARGE:
-        banks[c, bank, B_ROW] = -1
-        banks[c, bank, B_ACT] = max(banks[c, bank, B_ACT], at + par[P_RP])
-        chan[c, C_PRE] += 1
-        chan[c, C_CMD] = at + par[P_CMD_PRE]
-        chan[c, C_OPEN] -= 1
-        if not chan[c, C_OPEN]:
-            chan[c, C_OPEN_CYCLES] += at - chan[c, C_SINCE]
-    else:
-        banks[c, bank, B_ROW] = requests[c, chan[c, C_MODE], chan[c, C_BESTIS], Q_ROW]
-        banks[c, bank, B_COL] = at + par[P_RCD]
-        banks[c, bank, B_PRE] = at + par[P_RAS]
-        banks[c, bank, B_ACT] = at + par[P_RAS] + par[P_RP]
-        banks[c, bank, B_PASSED] = 0
-        chan[c, C_ACT] += 1
-        chan[c, C_NACT] = at + par[P_RRD]
-        chan[c, C_FAW + chan[c, C_FAWP]] = at
-        chan[c, C_FAWP] = (chan[c, C_FAWP] + 1) & 3
-        chan[c, C_CMD] = at + par[P_CMD_ACT]
-        if not chan[c, C_OPEN]:
-            chan[c, C_SINCE] = at
-        chan[c, C_OPEN] += 1
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _next_accept(c: int, offer: Any, chan: Any, par: Any) -> int:
+def _next_accept(c: int, offer: Any, st: Any, par: Any, tim: Any) -> int:
     """The cycle in which the controller could take a burst: one a cycle, where it has room."""
     per, writers = par[P_SLOT + CLASSES], par[P_SLOT + ENCODE]
     first = FAR
-    if chan[c, C_QR] < par[P_QUEUE]:
+    if st[c, e.ST_READS] < tim[e.T_QUEUE]:
         for g in range(c * per, c * per + writers):
             first = min(first, offer[g])
-    if chan[c, C_QW] < par[P_QUEUE]:
+    if st[c, e.ST_WRITES] < tim[e.T_QUEUE]:
         for g in range(c * per + writers, (c + 1) * per):
             first = min(first, offer[g])
-    return max(_cycle(first, par), chan[c, C_CLOCK] + 1) if first < FAR else first
+    return max(_cycle(first, par), st[c, e.ST_CLOCK] + 1) if first < FAR else first
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _ready_slot(c: int, now: int, offer: Any, chan: Any, par: Any) -> int:
+def _ready_slot(c: int, now: int, offer: Any, chan: Any, st: Any, par: Any, tim: Any) -> int:
     """The slot, in turn, whose burst the controller takes at `now` (ps)."""
     per, writers = par[P_SLOT + CLASSES], par[P_SLOT + ENCODE]
     best, turn = -1, chan[c, C_TURN]
     for i in range(per):
-        room = chan[c, C_QR if i < writers else C_QW] < par[P_QUEUE]
+        room = st[c, e.ST_READS if i < writers else e.ST_WRITES] < tim[e.T_QUEUE]
         if room and offer[c * per + i] <= now and (best < 0 or (best < turn <= i)):
             best = i
     chan[c, C_TURN] = best + 1 if best + 1 < per else 0
@@ -828,19 +510,19 @@ def _ready_slot(c: int, now: int, offer: Any, chan: Any, par: Any) -> int:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _plan(c: int, offer: Any, chan: Any, par: Any) -> None:
+def _plan(c: int, offer: Any, chan: Any, st: Any, par: Any, tim: Any) -> None:
     """Note when channel `c` takes its next burst and when anything happens in it."""
-    takes = _next_accept(c, offer, chan, par)
+    takes = _next_accept(c, offer, st, par, tim)
     chan[c, C_TAKES] = takes
-    cycle = min(takes, chan[c, C_BESTAT])
+    cycle = min(takes, st[c, e.ST_BESTAT])
     chan[c, C_NEXT] = _ps(cycle, par) if cycle < FAR else FAR
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def run_detailed(
     until: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any, tickets: Any,
-    finished: Any, rows_p: Any, rows_m: Any, times: Any, banks: Any, requests: Any, free: Any,
-    filters: Any,
+    finished: Any, rows_p: Any, rows_m: Any, times: Any, st: Any, bk: Any, tm: Any, rk: Any,
+    rq: Any, fr: Any, ft: Any, tim: Any, log: Any,
 ) -> int:  # fmt: skip
     """Serve bursts command by command; return the time reached, as `run_bandwidth` does.
 
@@ -853,7 +535,7 @@ def run_detailed(
     for c in range(channels):
         for kind in range(CLASSES):
             _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
-        _plan(c, offer, chan, par)
+        _plan(c, offer, chan, st, par, tim)
     while True:
         c = 0
         for i in range(1, channels):
@@ -861,67 +543,70 @@ def run_detailed(
                 c = i
         if chan[c, C_NEXT] >= horizon:
             return horizon
-        cycle = min(chan[c, C_TAKES], chan[c, C_BESTAT])
+        cycle = min(chan[c, C_TAKES], st[c, e.ST_BESTAT])
         if chan[c, C_TAKES] == cycle:
             done = _take_burst(
                 c, cycle, jobs, queue, slots, offer, chan, par, tickets, finished, rows_p, rows_m,
-                times, banks, requests, free, filters,
+                times, st, bk, tm, rk, rq, fr, ft, tim, log,
             )  # fmt: skip
             horizon = min(horizon, done)
-        chan[c, C_CLOCK] = cycle
-        if chan[c, C_BESTAT] == cycle:
-            request, kind = chan[c, C_BESTIS], chan[c, C_MODE]
+        st[c, e.ST_CLOCK] = cycle
+        if st[c, e.ST_BESTAT] == cycle:
+            request, kind = st[c, e.ST_WHICH], st[c, e.ST_MODE]
             chan[c, C_LAST] = max(chan[c, C_LAST], _ps(cycle, par))
-            if chan[c, C_BEST] != COLUMN:
-                _issue_row(c, cycle, chan, par, banks, requests)
+            if st[c, e.ST_VALID] != e.COLUMN:
+                e.issue_row(cycle, st[c], bk[c], tm[c], rk[c], rq[c], tim, log)
             else:
-                end = _issue_column(c, cycle, chan, par, banks, requests, free, filters)
+                end = e.issue_column(
+                    cycle, st[c], bk[c], tm[c], rk[c], rq[c], fr[c], ft[c], tim, log
+                )
+                chan[c, C_WRITES if kind else C_READS] += 1
+                chan[c, C_BUSY] += _ps(end, par) - _ps(end - tim[e.T_BURST], par)
+                chan[c, C_LAST] = max(chan[c, C_LAST], _ps(end, par))
                 if not kind:
                     done = _deliver(
                         c, request, _ps(cycle, par), _ps(end, par), jobs, queue, slots, offer,
-                        chan, par, tickets, finished, rows_p, rows_m, times, requests,
+                        chan, par, tickets, finished, rows_p, rows_m, times, rq,
                     )  # fmt: skip
                     horizon = min(horizon, done)
-            _choose(c, chan, par, banks, requests)
-        _plan(c, offer, chan, par)
+            e.choose(st[c], bk[c], tm[c], rq[c], tim)
+        _plan(c, offer, chan, st, par, tim)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _take_burst(
     c: int, cycle: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any,
-    tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any, banks: Any, requests: Any,
-    free: Any, filters: Any,
+    tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any, st: Any, bk: Any, tm: Any,
+    rk: Any, rq: Any, fr: Any, ft: Any, tim: Any, log: Any,
 ) -> int:  # fmt: skip
     """Take a burst into the controller; returns when a ticket is done by that, or FAR."""
     now = _ps(cycle, par)
-    if not chan[c, C_QR] and not chan[c, C_QW]:
-        _refresh_idle(c, cycle, chan, par, banks)
-    chan[c, C_CLOCK] = cycle
-    g = _ready_slot(c, now, offer, chan, par)
+    if not st[c, e.ST_READS] and not st[c, e.ST_WRITES]:
+        e.refresh_idle(cycle, st[c], bk[c], tm[c], rk[c], rq[c], tim, log)
+    st[c, e.ST_CLOCK] = cycle
+    g = _ready_slot(c, now, offer, chan, st, par, tim)
     job, stream = slots[g, S_JOB], slots[g, S_STREAM]
     kind = jobs[job, J_CLASS]
     number = _accept(g, now, jobs, slots, par, rows_p, rows_m, times)
     address = jobs[job, J_PADDR + 2 * stream] + (number << (par[P_BURST_SHIFT] - 3))
-    if kind >= ENCODE:
-        _queue_request(
-            c, 1, address, g, stream, number, chan, par, banks, requests, free, filters
-        )  # fmt: skip
-        if not _stays(c, 1, chan, par, banks, requests):
-            _choose(c, chan, par, banks, requests)
-        done = _served(g, now, jobs, slots, offer, par, tickets, finished)
-    elif _is_queued(c, address >> (par[P_BURST_SHIFT] - 3), par, banks, requests, filters):
-        chan[c, C_FORWARDED] += 1
+    acc = address >> (par[P_BURST_SHIFT] - 3)
+    row = e.field(acc, e.M_ROW, tim)
+    bank = e.bank_of(acc, row, tim)
+    writes = 1 if kind >= ENCODE else 0
+    done = FAR
+    if not writes and e.is_queued(acc, bank, bk[c], rq[c], ft[c]):
+        st[c, e.ST_FORWARDED] += 1
         data = _ps(cycle + 1, par)
         chan[c, C_LAST] = max(chan[c, C_LAST], data)
         _arrived(g, stream, number, data, jobs, slots, par, rows_p, rows_m, times)
         done = _served(g, data, jobs, slots, offer, par, tickets, finished)
     else:
-        _queue_request(
-            c, 0, address, g, stream, number, chan, par, banks, requests, free, filters
-        )  # fmt: skip
-        if not _stays(c, 0, chan, par, banks, requests):
-            _choose(c, chan, par, banks, requests)
-        done = FAR
+        request = e.enqueue(acc, row, bank, writes, st[c], bk[c], rq[c], fr[c], ft[c])
+        rq[c, request, Q_SLOT], rq[c, request, Q_STREAM] = g, stream
+        rq[c, request, Q_NUMBER] = number
+        e.queued(bank, writes, st[c], bk[c], tm[c], rq[c], tim)
+        if writes:
+            done = _served(g, now, jobs, slots, offer, par, tickets, finished)
     if slots[g, S_JOB] < 0:
         _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
     else:
@@ -933,11 +618,11 @@ def _take_burst(
 def _deliver(
     c: int, request: int, now: int, data: int, jobs: Any, queue: Any, slots: Any, offer: Any,
     chan: Any, par: Any, tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any,
-    requests: Any,
+    rq: Any,
 ) -> int:  # fmt: skip
     """Hand the data of a read to its slot; returns when a ticket is done by that, or FAR."""
-    g = requests[c, 0, request, Q_SLOT]
-    stream, number = requests[c, 0, request, Q_STREAM], requests[c, 0, request, Q_NUMBER]
+    g = rq[c, request, Q_SLOT]
+    stream, number = rq[c, request, Q_STREAM], rq[c, request, Q_NUMBER]
     kind = jobs[slots[g, S_JOB], J_CLASS]
     _arrived(g, stream, number, data, jobs, slots, par, rows_p, rows_m, times)
     done = _served(g, data, jobs, slots, offer, par, tickets, finished)
@@ -949,11 +634,15 @@ def _deliver(
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def close_detailed(end: int, chan: Any, par: Any, banks: Any) -> None:
+def close_detailed(
+    end: int, par: Any, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any, log: Any
+) -> None:
     """Count what falls due up to time `end` (ps): refreshes and the cycles of open rows."""
     cycle = end * par[P_TCK_DEN] // par[P_TCK_NUM]
-    for c in range(chan.shape[0]):
-        _refresh_idle(c, cycle, chan, par, banks)
-        if chan[c, C_OPEN]:
-            chan[c, C_OPEN_CYCLES] += max(0, cycle - chan[c, C_SINCE])
-            chan[c, C_SINCE] = max(chan[c, C_SINCE], cycle)
+    for c in range(st.shape[0]):
+        e.refresh_idle(cycle, st[c], bk[c], tm[c], rk[c], rq[c], tim, log)
+        for rank in range(tim[e.T_RANKS]):
+            if rk[c, rank, e.R_OPEN]:
+                opened = max(0, cycle - rk[c, rank, e.R_SINCE])
+                rk[c, rank, e.R_OPENCYCLES] += opened
+                rk[c, rank, e.R_SINCE] = max(rk[c, rank, e.R_SINCE], cycle)

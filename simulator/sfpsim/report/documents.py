@@ -11,6 +11,7 @@ from sfpsim.experiment.explain import Explanation
 from sfpsim.experiment.network import NetworkResult
 from sfpsim.experiment.result import Comparison
 from sfpsim.experiment.sweep import SweepResult
+from sfpsim.hardware.dram.simulate import DramResult
 
 SCHEMA = 1
 
@@ -150,6 +151,7 @@ RESULTS: dict[str, Any] = {
     "encode": Encoding,
     "decode": Decoding,
     "verify": Verification,
+    "dram": DramResult,
     "list": Listing,
     "bench": Benchmarks,
     "doctor": Report,

@@ -77,7 +77,7 @@ def _panel_legends(axes: Any, columns: int) -> None:
         axis.legend(loc="lower left", bbox_to_anchor=(0, above), ncols=columns, borderaxespad=0)
 
 
-def _legend(figure: Any, axes: Any, columns: int) -> None:
+def figure_legend(figure: Any, axes: Any, columns: int) -> None:
     """Put one legend over all panels; a label that shows up twice is listed once."""
     found: dict[str, Any] = {}
     for axis in axes:
@@ -121,7 +121,7 @@ def bits(comparison: Comparison) -> Figure:
     for axis in axes:
         axis.set_xticks(range(0, int(most) + 1, 16))
         axis.set_xlim(0, most)
-    _legend(figure, axes, 6)
+    figure_legend(figure, axes, 6)
     return Figure(
         name="bits",
         title="Stored bits per value",
@@ -287,7 +287,7 @@ def energy(comparison: Comparison) -> Figure:
         _range(axis, [tuple(sum(e[k] for k in keys) / 1e9 for e in t) for t in tables])  # type: ignore[misc]
         axis.set_title(title, loc="left")
         axis.set_xlabel("energy, mJ")
-    _legend(figure, axes, 5)
+    figure_legend(figure, axes, 5)
     return Figure(
         name="energy",
         title="Energy",

@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from sfpsim.experiment.explain import Explanation, Waterfall
 from sfpsim.experiment.result import Comparison, ContainerResult, Totals
+
+if TYPE_CHECKING:
+    from sfpsim.hardware.dram.device import Device
+    from sfpsim.hardware.dram.simulate import DramResult
 
 LIMITERS = ("compute", "dram", "decoder", "encoder", "metadata", "dependency")
 COLUMNS = (
@@ -36,6 +41,7 @@ SCALES = {
 }
 BAR_WIDTH = 24
 LONG_NAME = 20
+COUNTED = ("act", "pre", "rd", "wr", "ref")
 
 
 def short_name(container: str) -> str:
@@ -252,17 +258,55 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
+def dram_tables(found: DramResult, device: Device) -> list[Table]:
+    """Return what a trace did on a device: time and commands, and energy by component."""
+    counts = {f: n for f, n in msgspec.structs.asdict(found.counts).items() if n or f in COUNTED}
+    peak = device.peak_gbps * device.channels
+    latency = found.avg_read_latency_ns
+    head = {
+        "device": f"{found.device}, policy {found.policy}",
+        "requests": f"{found.requests:,}: {found.reads:,} reads, {found.writes:,} writes",
+        "time": f"{scaled(found.time_ns * 1000, 'ps')}, {found.cycles:,} cycles",
+        "bandwidth": f"{found.bandwidth_gbps:.3f} GB/s, {found.bandwidth_gbps / peak:.1%} of peak",
+        "read latency": "-" if latency is None else f"{latency:.1f} ns on average",
+        "commands": counts,
+        "engine": f"{found.cpu_s:.3f} s of processor time",
+    }
+    return [mapping_table(head), _dram_energy(found, device.access_bytes)]
+
+
+def _dram_energy(found: DramResult, access_bytes: int) -> Table:
+    table = _table(("energy", "pJ", "share", "pJ/bit"), ("energy",), "")
+    energy = msgspec.structs.asdict(found.energy_pj)
+    bits = 8 * access_bytes * found.requests
+    for name, value in energy.items():
+        if value is not None:
+            share = value / energy["total"] if energy["total"] else 0.0
+            a_bit = number(value / bits if bits else None, ".3f")
+            table.add_row(name.replace("_", " "), significant(value), f"{share:.1%}", a_bit)
+    return table
+
+
+def scaled(value: float, unit: str) -> str:
+    """Return `value` with the largest of the unit's scales that leaves it at 1 or more."""
+    names, power = SCALES[unit], 0
+    while power + 1 < len(names) and abs(value) >= 1000 ** (power + 1):
+        power += 1
+    return f"{significant(value / 1000**power)} {names[power]}"
+
+
 def bench_table(found: Mapping[str, Any]) -> Table:
     """Return one row a measurement."""
     memcpy = found["memcpy_gbps"]
     title = "" if memcpy is None else f"memcpy in the same run: {memcpy:.1f} GB/s"
     left = ("bench", "name", "op", "type")
-    columns = (*left, "threads", "mantissa bits", "GB/s", "of memcpy", "seconds")
+    columns = (*left, "threads", "mantissa bits", "GB/s", "of memcpy", "seconds",
+               "million requests/s")  # fmt: skip
     table = _table(columns, left, title)
     for x in found["results"]:
         table.add_row(
             x["bench"],
-            x["name"],
+            x.get("name") or f"{x['device']} {x['trace']}",
             x.get("op", x.get("level", "-")),
             x.get("dtype", "-"),
             number(x.get("threads"), "d"),
@@ -270,5 +314,6 @@ def bench_table(found: Mapping[str, Any]) -> Table:
             number(x.get("gbps"), ".2f"),
             number(x.get("memcpy_ratio"), ".3f"),
             number(x.get("seconds"), ".3f"),
+            number(x.get("million_requests_per_s"), ".1f"),
         )
     return table

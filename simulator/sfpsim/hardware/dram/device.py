@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,8 @@ import msgspec
 from sfpsim.energy.model import DramTiming, IddCurrents
 from sfpsim.errors import InputError
 
-MAPPINGS = ("row bank column", "row bank^row column")
+REFRESHES = ("all-bank", "per-bank", "none")
+PAGES = ("open", "closed", "time-out")
 
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,7 +21,7 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class CommandCycles(Struct, frozen=True, kw_only=True):
-    """Cycles for which each command holds the command bus."""
+    """Cycles for which each command holds the command bus; a refresh holds it as a precharge."""
 
     act: int
     column: int
@@ -27,7 +29,7 @@ class CommandCycles(Struct, frozen=True, kw_only=True):
 
 
 class Currents(Struct, frozen=True, kw_only=True):
-    """Supply voltage, V, and datasheet currents of one device, mA."""
+    """Supply voltage, V, and datasheet currents of one device, mA; None: not in the source."""
 
     vdd: float
     idd0: float
@@ -36,6 +38,10 @@ class Currents(Struct, frozen=True, kw_only=True):
     idd4r: float
     idd4w: float
     idd5ab: float
+    idd5pb: float | None = None
+    idd2p: float | None = None
+    idd3p: float | None = None
+    idd6: float | None = None
 
 
 class Controller(Struct, frozen=True, kw_only=True):
@@ -43,7 +49,10 @@ class Controller(Struct, frozen=True, kw_only=True):
 
     Writes are drained once `drain_high` wait (or no read does) until `drain_low` are left;
     while both wait each kind has a turn of `turn` bursts. At most `hit_cap` row hits go past
-    an older request to another row of the bank.
+    an older request to another row of the bank. `write_queue` is the places for writes
+    where they are not as many as those for reads (0); `bank_queue` is DRAMsim3's command queue of
+    a bank. A rank is put into power-down after `powerdown_after` idle cycles, into
+    self-refresh after `selfrefresh_after`; 0: never.
     """
 
     queue: int
@@ -52,6 +61,10 @@ class Controller(Struct, frozen=True, kw_only=True):
     hit_cap: int
     turn: int
     source: str
+    write_queue: int = 0
+    bank_queue: int = 8
+    powerdown_after: int = 0
+    selfrefresh_after: int = 0
 
 
 class Fit(Struct, frozen=True, kw_only=True):
@@ -73,11 +86,25 @@ class Fit(Struct, frozen=True, kw_only=True):
 class Device(Struct, frozen=True, kw_only=True):
     """One channel of a memory: geometry, timings in clock cycles, currents.
 
-    `bus_bits` is the channel's width, `devices` the chips that form it, `row_bytes` a row
-    over all of them. Timing names are those of the datasheet; `trtw` is read command to
-    write command. `mapping` names the fields of an address, high bits first; ``bank^row``
-    is the bank field XORed with the row's low bits, so that streams that lie a power of two
-    apart do not meet in one bank (Zhang, Zhu and Zhang, MICRO 2000).
+    `bus_bits` is the channel's width, `devices` the chips that form a rank, `banks` those of
+    a rank (in all its bank groups), `row_bytes` a row over all chips, `access_bytes` what a
+    column command moves in `burst_cycles`. The clock period is ``tck_ps / tck_den`` ps.
+
+    Timing names are those of the datasheet, ``_s`` between bank groups, ``_l`` within one
+    (equal where there are none). `trcd` is that of reads, `trcd_wr` of writes where it
+    differs; `trtw` read command to write command of a rank; `trtrs` the bus's turn between
+    ranks; `tppd` precharge to precharge; `t32aw` the window of 32 activates; `trefipb`
+    per-bank refresh to per-bank refresh (0: trefi / banks), `tpbr2pbr` the least between
+    two; 0 where a device has no such limit. With `dual_command` a column and a row command
+    may go in one cycle (HBM). `page` is what happens to a row that nothing waits for:
+    ``open``, ``closed`` (with its last access) or ``time-out`` (`page_timeout` idle cycles).
+
+    `mapping` names the fields of an address, high bits first: ``ro`` row, ``ra`` rank, ``bg``
+    bank group, ``ba`` bank in its group, ``co`` column (in accesses), ``ch`` channel; with
+    or without spaces. A number after a field is its bits, so that a field may come in
+    pieces (``ro ba bg co4 ch co3``); ``ba^ro`` and ``bg^ro`` are XORed with the row's low
+    bits, so that streams that lie a power of two apart do not meet in one bank (Zhang, Zhu
+    and Zhang, MICRO 2000).
     """
 
     name: str
@@ -88,24 +115,47 @@ class Device(Struct, frozen=True, kw_only=True):
     bus_bits: int
     devices: int
     tck_ps: int
+    tck_den: int = 1
     burst_cycles: int
+    access_bytes: int
+    channels: int = 1
+    ranks: int = 1
+    bank_groups: int = 1
     banks: int
     rows: int
     row_bytes: int
     cl: int
     cwl: int
     trcd: int
+    trcd_wr: int | None = None
     trp: int
     tras: int
-    trrd: int
+    trrd_s: int
+    trrd_l: int
     tfaw: int
-    twtr: int
+    t32aw: int = 0
+    twtr_s: int
+    twtr_l: int
     twr: int
     trtp: int
-    tccd: int
+    tccd_s: int
+    tccd_l: int
     trtw: int
+    trtrs: int = 0
+    tppd: int = 0
     trfc: int
+    trfcpb: int = 0
     trefi: int
+    trefipb: int = 0
+    tpbr2pbr: int = 0
+    txp: int = 0
+    tcke: int = 0
+    txs: int = 0
+    tckesr: int = 0
+    refresh: str = "all-bank"
+    page: str = "open"
+    page_timeout: int = 0
+    dual_command: bool = False
     command_cycles: CommandCycles
     idd: Currents
     controller: Controller
@@ -113,28 +163,33 @@ class Device(Struct, frozen=True, kw_only=True):
 
     @property
     def burst_bytes(self) -> int:
-        """Bytes of one burst: two transfers a cycle."""
-        return self.burst_cycles * 2 * self.bus_bits // 8
+        """Bytes of one burst."""
+        return self.access_bytes
+
+    @property
+    def slot_cycles(self) -> int:
+        """Cycles from one burst to the next at the peak rate."""
+        return max(self.burst_cycles, self.tccd_s)
 
     @property
     def burst_ps(self) -> int:
         """Time of one burst on the data bus, ps."""
-        return self.burst_cycles * self.tck_ps
+        return self.slot_cycles * self.tck_ps // self.tck_den
 
     @property
     def idle_latency_ps(self) -> int:
         """From a read of an idle bank to the start of its data, ps."""
-        return (self.trcd + self.cl) * self.tck_ps
+        return (self.trcd + self.cl) * self.tck_ps // self.tck_den
 
     @property
     def peak_gbps(self) -> float:
         """Peak bandwidth of the channel, 10^9 bytes a second."""
-        return self.burst_bytes * 1000 / self.burst_ps
+        return self.access_bytes * 1000 * self.tck_den / (self.slot_cycles * self.tck_ps)
 
     @property
     def capacity_bytes(self) -> int:
         """Bytes that the channel holds."""
-        return self.banks * self.rows * self.row_bytes
+        return self.ranks * self.banks * self.rows * self.row_bytes
 
     @property
     def currents(self) -> IddCurrents:
@@ -145,40 +200,160 @@ class Device(Struct, frozen=True, kw_only=True):
     def energy_timing(self) -> DramTiming:
         """The timings that the energy model needs."""
         return DramTiming(
-            tck_ns=self.tck_ps / 1000,
+            tck_ns=self.tck_ps / self.tck_den / 1000,
             tras=self.tras,
             trp=self.trp,
             trfc=self.trfc,
+            trfcpb=self.trfcpb,
+            banks=self.banks,
             burst_cycles=self.burst_cycles,
             devices=self.devices,
         )
 
-    def __post_init__(self) -> None:
-        numbers = {
-            key: value
-            for key, value in msgspec.structs.asdict(self).items()
-            if isinstance(value, int)
+    def field_bits(self) -> dict[str, int]:
+        """Bits of each field of an address."""
+        sizes = {
+            "ro": self.rows,
+            "ra": self.ranks,
+            "bg": self.bank_groups,
+            "ba": self.banks // self.bank_groups,
+            "co": self.row_bytes // self.access_bytes,
+            "ch": self.channels,
         }
-        for key, value in numbers.items():
-            if value <= 0:
-                raise InputError(f"device {self.name}: {key}={value} must be positive")
-        for key in ("banks", "rows", "row_bytes", "burst_bytes"):
-            value = getattr(self, key)
-            if value & (value - 1):
-                raise InputError(f"device {self.name}: {key}={value} must be a power of two")
-        if self.tras < self.trcd:
-            raise InputError(
-                f"device {self.name}: tras={self.tras} must not be below trcd={self.trcd}"
+        return {name: size.bit_length() - 1 for name, size in sizes.items()}
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
+        _check_timings(self)
+        _check_choices(self)
+        address_pieces(self)
+
+
+MAY_BE_ZERO = {
+    "t32aw", "trtrs", "tppd", "trfcpb", "trefipb", "tpbr2pbr", "txp", "tcke", "txs", "tckesr",
+    "page_timeout",
+}  # fmt: skip
+POWERS = ("channels", "ranks", "bank_groups", "banks", "rows", "row_bytes", "access_bytes")
+
+
+def _fail(device: Device, text: str) -> InputError:
+    return InputError(f"device {device.name}: {text}")
+
+
+def _check_numbers(device: Device) -> None:
+    for key, value in msgspec.structs.asdict(device).items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            if value < (0 if key in MAY_BE_ZERO else 1):
+                least = "not be negative" if key in MAY_BE_ZERO else "be positive"
+                raise _fail(device, f"{key}={value} must {least}")
+            if value >= 1 << 31:
+                raise _fail(device, f"{key}={value} must be below 2^31")
+    for key in POWERS:
+        value = getattr(device, key)
+        if value & (value - 1):
+            raise _fail(device, f"{key}={value} must be a power of two")
+    for part in (device.command_cycles, device.idd):
+        for key, value in msgspec.structs.asdict(part).items():
+            if value is not None and not 0 < value < 1e6:
+                raise _fail(device, f"{key}={value} must be positive")
+
+
+# What cannot be: the first must not be below the second.
+ORDER = (
+    ("tras", "trcd"), ("trrd_l", "trrd_s"), ("twtr_l", "twtr_s"), ("tccd_l", "tccd_s"),
+    ("tfaw", "trrd_s"), ("trefi", "trfc"), ("row_bytes", "access_bytes"), ("banks", "bank_groups"),
+)  # fmt: skip
+
+
+def _check_timings(device: Device) -> None:
+    for above, below in ORDER:
+        high, low = getattr(device, above), getattr(device, below)
+        if high < low:
+            raise _fail(device, f"{above}={high} must not be below {below}={low}")
+    if device.ranks * device.banks > MOST_BANKS:
+        found = device.ranks * device.banks
+        raise _fail(device, f"ranks * banks = {found}: at most {MOST_BANKS} are supported")
+
+
+def _check_choices(device: Device) -> None:
+    for key, allowed in (("refresh", REFRESHES), ("page", PAGES)):
+        value = getattr(device, key)
+        if value not in allowed:
+            raise _fail(device, f"{key} {value!r}: allowed are {', '.join(allowed)}")
+    if device.refresh == "per-bank" and not device.trfcpb:
+        raise _fail(device, "refresh per-bank needs trfcpb")
+    if device.page == "time-out" and not device.page_timeout:
+        raise _fail(device, "page time-out needs page_timeout")
+    queues = device.controller
+    for key in ("queue", "bank_queue", "hit_cap", "turn"):
+        if not 0 < getattr(queues, key) <= MOST_QUEUED:
+            raise _fail(device, f"controller: {key} must be from 1 to {MOST_QUEUED}")
+    if not 0 <= queues.drain_low < queues.drain_high <= queues.queue:
+        raise _fail(device, "controller: drain_low < drain_high <= queue must hold")
+    for key in ("powerdown_after", "selfrefresh_after"):
+        if getattr(queues, key) < 0:
+            raise _fail(device, f"controller: {key} must not be negative")
+
+
+MOST_BANKS = 256
+MOST_QUEUED = 1024
+
+
+class Piece(Struct, frozen=True, kw_only=True):
+    """`bits` bits of a field: from bit `at` of the access number to bit `to` of the field."""
+
+    field: str
+    at: int
+    to: int
+    bits: int
+
+
+def _tokens(mapping: str) -> list[str]:
+    found = mapping.split()
+    if len(found) == 1:
+        found = re.findall(r"[a-z]{2}(?:\^ro)?\d*|.+", mapping)
+    return found
+
+
+def address_pieces(device: Device) -> tuple[list[Piece], int]:
+    """Return the pieces of an access number (address / access_bytes), and the fields XORed.
+
+    The second is a bit mask: 1 for ``ba^ro``, 2 for ``bg^ro``.
+
+    Raises
+    ------
+    InputError
+        If the mapping names something else, or does not cover the address exactly.
+    """
+    bits = device.field_bits()
+    parsed, xored = [], 0
+    for token in _tokens(device.mapping):
+        match = re.fullmatch(r"(ro|ra|bg|ba|co|ch|ba\^ro|bg\^ro)(\d*)", token)
+        if not match:
+            allowed = "ro, ra, bg, ba, co, ch, ba^ro and bg^ro, each with a number of bits if split"
+            raise _fail(device, f"mapping {device.mapping!r}: {token!r} is no field: {allowed}")
+        name = match[1][:2]
+        xored |= {"ba^ro": 1, "bg^ro": 2}.get(match[1], 0)
+        parsed.append((name, int(match[2]) if match[2] else None))
+    pieces: list[Piece] = []
+    at, filled = 0, dict.fromkeys(bits, 0)
+    for name, width in reversed(parsed):
+        width = bits[name] - filled[name] if width is None else width
+        if width < 0 or filled[name] + width > bits[name]:
+            raise _fail(
+                device, f"mapping {device.mapping!r} has more bits of {name} than the {bits[name]}"
             )
-        if not self.controller.drain_low < self.controller.drain_high <= self.controller.queue:
-            raise InputError(
-                f"device {self.name}: controller: drain_low < drain_high <= queue must hold"
+        if width:
+            pieces.append(Piece(field=name, at=at, to=filled[name], bits=width))
+        at, filled[name] = at + width, filled[name] + width
+    for name, need in bits.items():
+        if filled[name] < need:
+            raise _fail(
+                device,
+                f"mapping {device.mapping!r} does not cover the address: it has {filled[name]} "
+                f"of {need} bits of {name}",
             )
-        if self.mapping not in MAPPINGS:
-            raise InputError(
-                f"device {self.name}: mapping {self.mapping!r} is not supported: allowed are "
-                + ", ".join(map(repr, MAPPINGS))
-            )
+    return pieces, xored
 
 
 @cache
@@ -213,7 +388,9 @@ def _preset(name: str) -> Device:
 
 
 def load_device(name: str) -> Device:
-    """Return the preset called `name`, or the device in the YAML file at that path.
+    """Return the preset called `name`, or the device in the file at that path.
+
+    A file is ours (YAML) or, where its name ends in ``.ini``, one of DRAMsim3's.
 
     Raises
     ------
@@ -225,7 +402,15 @@ def load_device(name: str) -> Device:
     path = Path(name)
     if not path.is_file():
         raise InputError(f"unknown device {name!r}: known are {', '.join(presets())}, or a file")
-    found = decode_yaml(path.read_text("utf-8"), Device, name)
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: not a text file: {error}") from error
+    if path.suffix.lower() == ".ini":
+        from sfpsim.hardware.dram.ini import read_ini
+
+        return read_ini(text, name)
+    found = decode_yaml(text, Device, name)
     assert isinstance(found, Device)
     return found
 

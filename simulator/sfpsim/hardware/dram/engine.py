@@ -1,0 +1,1442 @@
+"""The DRAM engine: timing state of a channel and the commands that change it.
+
+A channel's state is a handful of int64 arrays: `st` holds scalars, `bk` banks, `rk` ranks,
+`tm` the first cycle in which each bank may take each command. The only thing that a command
+does to timing is to move such entries, always up; they hold what other banks, groups and
+ranks did and the activate windows, so a command is legal from its entry on, and choosing
+is a minimum over contiguous rows.
+
+The controllers that choose commands stand in this file's second half and in
+`sfpsim.hardware.kernels`; all issue through the functions here. Times are clock cycles.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+FAR = 1 << 62
+
+# st: scalars of a channel.
+ST_CLOCK = 0  # the next cycle to look at
+ST_ROWBUS = 1  # command bus free from, for row commands
+ST_COLBUS = 2  # and for columns (apart from the other only on dual-command devices)
+ST_DUE = 3  # next refresh falls due
+ST_TARGET = 4  # rank (all-bank) or rank * banks + bank (per-bank) that it is for
+ST_PENDING = 5  # refreshes due and not done
+ST_TURN = 6  # round-robin pointer over banks
+ST_DRAIN = 7  # writes left to drain
+ST_BESTAT = 8  # command chosen: cycle, bank; ST_VALID: the choice stands
+ST_BEST = 9
+ST_VALID = 10
+ST_ACCEPTED = 11  # the cycle in which the next request may be taken, if it was offered
+ST_READS = 12  # requests waiting in the transaction queues
+ST_WRITES = 13
+ST_QUEUED = 14  # requests in the banks' queues
+ST_MOVES = 15  # 2: banks that have a waiting read / write and room for it
+ST_MOVESUM = 17  # 2: sum of their numbers
+ST_AGE = 19
+ST_FREE = 20  # free places of the request pool
+ST_ACT = 21  # counts
+ST_PRE = 22
+ST_RD = 23
+ST_WR = 24
+ST_REF = 25
+ST_REFB = 26
+ST_FORWARDED = 27
+ST_MERGED = 28
+ST_REPLIES = 29  # reads answered, and the sum of their latencies
+ST_LATENCY = 30
+ST_LAST = 31  # end of the last data or command
+ST_NEXTIN = 32  # next request of the batch
+ST_LOG = 33  # commands logged
+ST_MODE = 34  # 0: reads are being served, 1: writes
+ST_SERVED = 35  # bursts served since reads and writes last took turns
+ST_MISSING = 36  # writes merged into a queued one
+ST_TAKEN = 37  # requests taken in cycle ST_ACCEPTED
+ST_WHICH = 38  # the request that the chosen command is for, and its age
+ST_BESTAGE = 39
+ST_NEXTREFB = 40  # earliest per-bank refresh
+ST_COLUMNS = 48
+
+# bk: a bank.
+B_ROW = 0  # open row, -1: none
+B_ACT = 1  # earliest activate or refresh by the bank's own commands
+B_HITS = 5  # columns since the activate
+B_GROUP = 6
+B_RANK = 7
+B_IR = 12  # positions of the oldest read and write hit in the bank's queue
+B_IW = 13
+B_COUNT = 14  # requests in the bank's queue
+B_HEAD = 16  # 2: oldest waiting read, write; -1: none
+B_TAIL = 18
+B_WAIT = 20  # 2: how many
+B_HIT = 22  # 2: oldest request to the open row; -1: none
+B_PASSED = 24  # hits past an older request
+B_LAST = 25  # last activate or column
+B_ACTIVE = 26  # the request that the row was opened for, until it is served; -1: none
+B_MISS = 27
+BANK_COLUMNS = 32
+
+# tm: by command, one entry a bank. The first four rows are when the bank may take it, with
+# all that other banks, groups and ranks did; the others are 0 where the bank's controller
+# wants the command and FAR where it does not.
+TM_ACT, TM_PRE, TM_RD, TM_WR = 0, 1, 2, 3
+WANT_ACT, WANT_PRE, WANT_RD, WANT_WR = 4, 5, 6, 7
+TM_READY = 8  # scratch: when the bank could take a command that it wants
+TM_ROWS = 9
+
+# rk: a rank.
+R_OPEN = 0  # banks with an open row
+R_SINCE = 1
+R_OPENCYCLES = 2
+R_FAWP = 3
+R_FAW = 4  # 4: the last activates
+R_32P = 8
+R_32 = 9  # 32
+RANK_COLUMNS = 41
+
+# tim: timings and geometry.
+T_RANKS = 0
+T_GROUPS = 1
+T_BANKS = 2
+T_BURST = 3
+T_CL = 4
+T_CWL = 5
+T_RCDRD = 6
+T_RCDWR = 7
+T_RP = 8
+T_RAS = 9
+T_RRDS = 10
+T_RRDL = 11
+T_FAW = 12
+T_32AW = 13
+T_RTP = 14
+T_WRPRE = 15
+T_PPD = 16
+T_RFC = 17
+T_RFCPB = 18
+T_REFI = 19
+T_PERBANK = 20
+T_RR, T_RW, T_WR, T_WW = 21, 24, 27, 30  # 3 each
+T_CMDACT = 33
+T_CMDCOL = 34
+T_CMDPRE = 35
+T_DUAL = 36
+T_QUEUE = 37
+T_BANKQUEUE = 38
+T_HIGH = 39
+T_LOW = 40
+T_CAP = 41
+T_TURN = 42
+T_CLOSED = 43
+T_RDAP = 44
+T_WRAP = 45
+T_WRITES = 46  # places of the write queue
+T_INTAKE = 47  # requests that may be taken in a cycle
+T_TIMEOUT = 48  # idle cycles after which a row is closed; 0: never
+T_AUTO = 49  # a row is closed with the last access that waits for it
+T_PBR = 50  # per-bank refresh to per-bank refresh
+T_OLDEST = 51  # the command that is over first goes first, then the oldest request's
+# Of a command to a column: after the same group, another group, another rank (3 each):
+# T_RR read after read, T_RW write after read, T_WR read after write, T_WW.
+T_MAP = 52  # 6 pieces a field: at, bits' mask, to; twice
+M_ROW, M_RANK, M_GROUP, M_BANK, M_COL, M_CHANNEL = range(6)
+T_XOR = 88  # masks of the row bits XORed onto bank and group, and the shift of the second
+T_XORG = 89
+T_XORSHIFT = 90
+T_SHIFT = 91  # log2 of an access's bytes
+T_BANKBITS = 92
+T_GROUPBITS = 93
+TIMING_COLUMNS = 96
+
+# rq: a request.
+Q_KEY, Q_ROW, Q_BANK, Q_WRITE, Q_AT, Q_MANY, Q_AGE, Q_NEXT = range(8)
+REQUEST_COLUMNS = 8
+FILTER = 4096  # buckets that tell whether an address may be pending
+
+# Commands in a log, in the order of `sfpsim.hardware.dram.simulate.COMMANDS`.
+C_READ, C_WRITE, C_ACT, C_PRE, C_PREA, C_REF, C_REFB = range(7)
+LOG_COLUMNS = 5  # cycle, command, bank (of all; a rank's first for its commands), row, column
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def field(acc: int, which: int, tim: Any) -> int:
+    """A field of access number `acc`."""
+    at = T_MAP + 6 * which
+    low = ((acc >> tim[at]) & tim[at + 1]) << tim[at + 2]
+    if tim[at + 4]:
+        low |= ((acc >> tim[at + 3]) & tim[at + 4]) << tim[at + 5]
+    return low  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def bank_of(acc: int, row: int, tim: Any) -> int:
+    """The bank, of all ranks and groups, that access `acc` to `row` lies in."""
+    bank = field(acc, M_BANK, tim) ^ (row & tim[T_XOR])
+    group = field(acc, M_GROUP, tim) ^ ((row >> tim[T_XORSHIFT]) & tim[T_XORG])
+    rank = field(acc, M_RANK, tim)
+    return (((rank << tim[T_GROUPBITS]) | group) << tim[T_BANKBITS]) | bank
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def write_log(
+    at: int, command: int, bank: int, row: int, key: int, st: Any, tim: Any, log: Any
+) -> None:
+    """Note a command where a log is kept."""
+    if log.shape[0]:
+        n = st[ST_LOG]
+        st[ST_LOG] = n + 1
+        log[n, 0], log[n, 1], log[n, 2], log[n, 3] = at, command, bank, row
+        log[n, 4] = field(key, M_COL, tim) if command <= C_WRITE else -1
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _not_before(kind: int, first: int, end: int, when: int, tm: Any) -> None:
+    """Banks `first` to `end` may take commands of `kind` from `when` on at the earliest."""
+    row = tm[kind, first:end]
+    for i in range(row.shape[0]):
+        row[i] = max(row[i], when)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _hold_bus(at: int, cycles: int, is_column: bool, st: Any, tm: Any, tim: Any) -> None:
+    """A command holds its command bus; every command takes one cycle, some more."""
+    rows, columns = not is_column or not tim[T_DUAL], is_column or not tim[T_DUAL]
+    if rows:
+        st[ST_ROWBUS] = at + cycles
+    if columns:
+        st[ST_COLBUS] = at + cycles
+    if cycles == 1:
+        return
+    for kind in range(TM_ACT, TM_RD) if rows else range(0):
+        _not_before(kind, 0, tm.shape[1], at + cycles, tm)
+    for kind in range(TM_RD, WANT_ACT) if columns else range(0):
+        _not_before(kind, 0, tm.shape[1], at + cycles, tm)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _ready_after(b: int, when: int, bk: Any, tm: Any) -> None:
+    """Bank `b` may be activated or refreshed from `when` on at the earliest."""
+    bk[b, B_ACT] = max(bk[b, B_ACT], when)
+    tm[TM_ACT, b] = max(tm[TM_ACT, b], when)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def activate(b: int, row: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any) -> None:
+    """Open `row` of bank `b`."""
+    group, rank = bk[b, B_GROUP], bk[b, B_RANK]
+    bk[b, B_ROW] = row
+    bk[b, B_HITS] = 0
+    place = rk[rank, R_FAWP]
+    rk[rank, R_FAW + place] = at
+    place = (place + 1) & 3
+    rk[rank, R_FAWP] = place
+    other = max(at + tim[T_RRDS], rk[rank, R_FAW + place] + tim[T_FAW])
+    if tim[T_32AW]:
+        place = rk[rank, R_32P]
+        rk[rank, R_32 + place] = at
+        place = (place + 1) & 31
+        rk[rank, R_32P] = place
+        other = max(other, rk[rank, R_32 + place] + tim[T_32AW])
+    first = rank * tim[T_BANKS]
+    _not_before(TM_ACT, first, first + tim[T_BANKS], other, tm)
+    size = tim[T_BANKS] // tim[T_GROUPS]
+    _not_before(TM_ACT, group * size, (group + 1) * size, at + tim[T_RRDL], tm)
+    bk[b, B_ACT] = at + tim[T_RAS] + tim[T_RP]
+    tm[TM_ACT, b] = max(tm[TM_ACT, b], bk[b, B_ACT], at + tim[T_RRDL])
+    tm[TM_PRE, b] = max(tm[TM_PRE, b], at + tim[T_RAS])
+    tm[TM_RD, b] = max(tm[TM_RD, b], at + tim[T_RCDRD])
+    tm[TM_WR, b] = max(tm[TM_WR, b], at + tim[T_RCDWR])
+    _hold_bus(at, tim[T_CMDACT], False, st, tm, tim)
+    if not rk[rank, R_OPEN]:
+        rk[rank, R_SINCE] = at
+    rk[rank, R_OPEN] += 1
+    st[ST_ACT] += 1
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _closed(b: int, at: int, bk: Any, rk: Any) -> None:
+    """Bank `b` has no open row from `at` on."""
+    rank = bk[b, B_RANK]
+    bk[b, B_ROW] = -1
+    bk[b, B_HITS] = 0
+    rk[rank, R_OPEN] -= 1
+    if not rk[rank, R_OPEN]:
+        rk[rank, R_OPENCYCLES] += at - rk[rank, R_SINCE]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def precharge(b: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any) -> None:
+    """Close the row of bank `b`."""
+    _ready_after(b, at + tim[T_RP], bk, tm)
+    _closed(b, at, bk, rk)
+    if tim[T_PPD]:
+        first = bk[b, B_RANK] * tim[T_BANKS]
+        _not_before(TM_PRE, first, first + tim[T_BANKS], at + tim[T_PPD], tm)
+    _hold_bus(at, tim[T_CMDPRE], False, st, tm, tim)
+    st[ST_PRE] += 1
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def column(
+    b: int, write: int, at: int, closes: bool, st: Any, bk: Any, tm: Any, rk: Any, tim: Any
+) -> int:
+    """Read or write the open row of bank `b`, and close it by itself where `closes`.
+
+    Returns the cycle after its data.
+    """
+    to_rd, to_wr = (T_WR, T_WW) if write else (T_RR, T_RW)
+    banks, groups = tim[T_BANKS], tim[T_GROUPS]
+    first = bk[b, B_RANK] * banks
+    if tim[T_RANKS] > 1:
+        _not_before(TM_RD, 0, bk.shape[0], at + tim[to_rd + 2], tm)
+        _not_before(TM_WR, 0, bk.shape[0], at + tim[to_wr + 2], tm)
+    if groups > 1:
+        _not_before(TM_RD, first, first + banks, at + tim[to_rd + 1], tm)
+        _not_before(TM_WR, first, first + banks, at + tim[to_wr + 1], tm)
+    size = banks // groups
+    start = bk[b, B_GROUP] * size
+    _not_before(TM_RD, start, start + size, at + tim[to_rd], tm)
+    _not_before(TM_WR, start, start + size, at + tim[to_wr], tm)
+    closing = max(tm[TM_PRE, b], at + (tim[T_WRPRE] if write else tim[T_RTP]))
+    tm[TM_PRE, b] = closing
+    bk[b, B_HITS] += 1
+    if closes:
+        after = at + (tim[T_WRAP] if write else tim[T_RDAP])
+        _ready_after(b, max(after, closing + tim[T_RP]), bk, tm)
+        _closed(b, at, bk, rk)
+    _hold_bus(at, tim[T_CMDCOL], True, st, tm, tim)
+    st[ST_RD + write] += 1
+    end = at + (tim[T_CWL] if write else tim[T_CL]) + tim[T_BURST]
+    if not write:
+        st[ST_LAST] = max(st[ST_LAST], end)
+    return end  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def refresh_rank(rank: int, at: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
+    """Refresh all banks of `rank`."""
+    for b in range(rank * tim[T_BANKS], (rank + 1) * tim[T_BANKS]):
+        _ready_after(b, at + tim[T_RFC], bk, tm)
+    _hold_bus(at, tim[T_CMDPRE], False, st, tm, tim)
+    st[ST_REF] += 1
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def refresh_next(st: Any, tim: Any) -> None:
+    """The refresh at hand is done: turn to the next rank or bank."""
+    st[ST_PENDING] -= 1
+    st[ST_TARGET] += 1
+    if not tim[T_PERBANK] and st[ST_TARGET] == tim[T_RANKS]:
+        st[ST_TARGET] = 0
+    if tim[T_PERBANK] and st[ST_TARGET] == tim[T_RANKS] * tim[T_BANKS]:
+        st[ST_TARGET] = 0
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def taken(cycle: int, st: Any, tim: Any) -> None:
+    """A request was taken in `cycle`: note when the next one may be."""
+    st[ST_TAKEN] = 1 if st[ST_ACCEPTED] < cycle else st[ST_TAKEN] + 1
+    st[ST_ACCEPTED] = cycle
+    if st[ST_TAKEN] >= tim[T_INTAKE]:
+        st[ST_ACCEPTED], st[ST_TAKEN] = cycle + 1, 0
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def close_counts(end: int, st: Any, rk: Any, tim: Any) -> None:
+    """Count the cycles with open rows up to `end`."""
+    for rank in range(tim[T_RANKS]):
+        if rk[rank, R_OPEN]:
+            rk[rank, R_OPENCYCLES] += end - rk[rank, R_SINCE]
+            rk[rank, R_SINCE] = end
+
+
+# DRAMsim3's controller. Reads and writes wait in two transaction queues (here: chained by
+# bank, in order of age), one a cycle moves to the queue of its bank, if that has room. A
+# bank's queue is served first ready, first come; banks take turns.
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_candidates(b: int, st: Any, bk: Any, tm: Any, rq: Any, bq: Any, tim: Any) -> None:
+    """Note which commands bank `b` wants."""
+    tm[WANT_ACT, b] = tm[WANT_PRE, b] = tm[WANT_RD, b] = tm[WANT_WR, b] = FAR
+    count = bk[b, B_COUNT]
+    if not count:
+        return
+    row = bk[b, B_ROW]
+    if row < 0:
+        tm[WANT_ACT, b] = 0
+        return
+    hits = False
+    for i in range(count):
+        request = bq[b, i]
+        if rq[request, Q_ROW] != row:
+            continue
+        hits = True
+        if not rq[request, Q_WRITE]:
+            if tm[WANT_RD, b]:
+                tm[WANT_RD, b], bk[b, B_IR] = 0, i
+        elif tm[WANT_WR, b]:
+            free = True
+            for j in range(i):
+                before = bq[b, j]
+                if not rq[before, Q_WRITE] and rq[before, Q_KEY] == rq[request, Q_KEY]:
+                    free = False
+            if free:
+                tm[WANT_WR, b], bk[b, B_IW] = 0, i
+    if rq[bq[b, 0], Q_ROW] != row and (not hits or bk[b, B_HITS] >= 4):
+        tm[WANT_PRE, b] = 0
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def ready(b: int, tm: Any) -> int:
+    """The first cycle in which bank `b` could take a command that it wants."""
+    return min(
+        max(tm[TM_ACT, b], tm[WANT_ACT, b]),
+        max(tm[TM_PRE, b], tm[WANT_PRE, b]),
+        max(tm[TM_RD, b], tm[WANT_RD, b]),
+        max(tm[TM_WR, b], tm[WANT_WR, b]),
+    )
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_earliest(tm: Any) -> int:
+    """As `_earliest`, with reads and writes, and without limits of the command bus."""
+    act, pre, rd, wr = tm[TM_ACT], tm[TM_PRE], tm[TM_RD], tm[TM_WR]
+    want_act, want_pre = tm[WANT_ACT], tm[WANT_PRE]
+    want_rd, want_wr = tm[WANT_RD], tm[WANT_WR]
+    ready_at = tm[TM_READY]
+    for b in range(ready_at.shape[0]):
+        row = min(max(act[b], want_act[b]), max(pre[b], want_pre[b]))
+        ready_at[b] = min(row, max(rd[b], want_rd[b]), max(wr[b], want_wr[b]))
+    at = FAR
+    for b in range(ready_at.shape[0]):
+        at = min(at, ready_at[b])
+    return at
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_choose(clock: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
+    """Choose the first bank, from the turn on, that is ready first, not before `clock`."""
+    banks = tm.shape[1]
+    low = high = -1  # banks that are being refreshed
+    if st[ST_PENDING]:
+        low = high = st[ST_TARGET]
+        if not tim[T_PERBANK]:
+            low = st[ST_TARGET] * tim[T_BANKS]
+            high = low + tim[T_BANKS] - 1
+    best = _d3_earliest(tm)
+    when_ready = tm[TM_READY]
+    if low >= 0:
+        best = FAR
+        for b in range(banks):
+            if not low <= b <= high:
+                best = min(best, when_ready[b])
+    best = max(best, clock)
+    st[ST_BESTAT], st[ST_VALID] = best, 1
+    if best >= FAR:
+        st[ST_BEST] = -1
+        return
+    b = st[ST_TURN]
+    for _ in range(banks):
+        b += 1
+        if b == banks:
+            b = 0
+        if when_ready[b] <= best and not low <= b <= high:
+            break
+    st[ST_BEST] = b
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
+    """Cycle and bank of the command that brings the pending refresh on; bank -1: itself."""
+    if tim[T_PERBANK]:
+        first, last = st[ST_TARGET], st[ST_TARGET] + 1
+    else:
+        first = st[ST_TARGET] * tim[T_BANKS]
+        last = first + tim[T_BANKS]
+    now = max(st[ST_CLOCK], st[ST_ROWBUS])
+    best, which, closed = FAR, -1, now
+    for b in range(first, last):
+        if bk[b, B_ROW] < 0:
+            closed = max(closed, bk[b, B_ACT])
+        else:
+            when = max(tm[TM_PRE, b], now)
+            if when < best:
+                best, which = when, b
+    return (closed, -1) if which < 0 else (best, which)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_is_read_pending(b: int, key: int, bk: Any, rq: Any, bq: Any, ft: Any) -> int:
+    """The pending read of address `key` in bank `b`, -1: none; -2 - it: in the bank's queue."""
+    if not ft[0, key & (FILTER - 1)]:
+        return -1
+    request = bk[b, B_HEAD]
+    while request >= 0:
+        if rq[request, Q_KEY] == key:
+            return request  # type: ignore[no-any-return]
+        request = rq[request, Q_NEXT]
+    for i in range(bk[b, B_COUNT]):
+        if rq[bq[b, i], Q_KEY] == key and not rq[bq[b, i], Q_WRITE]:
+            return -2 - bq[b, i]  # type: ignore[no-any-return]
+    return -1
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_is_write_pending(b: int, key: int, bk: Any, rq: Any, bq: Any, ft: Any) -> bool:
+    if not ft[1, key & (FILTER - 1)]:
+        return False
+    request = bk[b, B_HEAD + 1]
+    while request >= 0:
+        if rq[request, Q_KEY] == key:
+            return True
+        request = rq[request, Q_NEXT]
+    found = False
+    for i in range(bk[b, B_COUNT]):
+        found |= rq[bq[b, i], Q_KEY] == key and rq[bq[b, i], Q_WRITE] == 1
+    return found
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_accept(
+    acc: int, write: int, cycle: int, st: Any, bk: Any, rq: Any, bq: Any, fr: Any, ft: Any, tim: Any
+) -> None:
+    """Take a request into the transaction queue, merge it or answer it."""
+    row = field(acc, M_ROW, tim)
+    b = bank_of(acc, row, tim)
+    if _d3_is_write_pending(b, acc, bk, rq, bq, ft):
+        if write:
+            st[ST_MERGED] += 1
+        else:
+            st[ST_FORWARDED] += 1
+            st[ST_REPLIES] += 1
+            st[ST_LATENCY] += 1
+            st[ST_LAST] = max(st[ST_LAST], cycle + 1)
+        return
+    if not write:
+        other = _d3_is_read_pending(b, acc, bk, rq, bq, ft)
+        if other != -1:
+            other = other if other >= 0 else -2 - other
+            rq[other, Q_MANY] += 1
+            rq[other, Q_AT] += cycle
+            return
+    st[ST_FREE] -= 1
+    request = fr[st[ST_FREE]]
+    rq[request, Q_KEY], rq[request, Q_ROW], rq[request, Q_BANK] = acc, row, b
+    rq[request, Q_WRITE], rq[request, Q_AT], rq[request, Q_MANY] = write, cycle, 1
+    rq[request, Q_AGE], rq[request, Q_NEXT] = st[ST_AGE], -1
+    st[ST_AGE] += 1
+    tail = bk[b, B_TAIL + write]
+    if bk[b, B_WAIT + write]:
+        rq[tail, Q_NEXT] = request
+    else:
+        bk[b, B_HEAD + write] = request
+        if bk[b, B_COUNT] < tim[T_BANKQUEUE]:
+            st[ST_MOVES + write] += 1
+            st[ST_MOVESUM + write] += b
+    bk[b, B_TAIL + write] = request
+    bk[b, B_WAIT + write] += 1
+    st[ST_READS + write] += 1
+    ft[write, acc & (FILTER - 1)] += 1
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_wants_drain(st: Any, tim: Any) -> bool:
+    writes = st[ST_WRITES]
+    return bool(writes >= tim[T_WRITES] or (writes > 8 and not st[ST_QUEUED]))
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_oldest(write: int, st: Any, bk: Any, rq: Any, tim: Any) -> int:
+    """The bank whose waiting read or write is the oldest of those that can move."""
+    if st[ST_MOVES + write] == 1:
+        return st[ST_MOVESUM + write]  # type: ignore[no-any-return]
+    best, which = FAR, -1
+    for b in range(bk.shape[0]):
+        if bk[b, B_WAIT + write] and bk[b, B_COUNT] < tim[T_BANKQUEUE]:
+            age = rq[bk[b, B_HEAD + write], Q_AGE]
+            if age < best:
+                best, which = age, b
+    return which
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_move(st: Any, bk: Any, tm: Any, rq: Any, bq: Any, ft: Any, tim: Any) -> int:
+    """Move one request to its bank's queue; returns the bank, -1: none moved.
+
+    A write to an address that a read still waits for ends the drain. Where the drain would
+    start again at once and that read is not in its bank's queue yet, DRAMsim3 stops for
+    good; here a read moves instead.
+    """
+    if not st[ST_DRAIN] and _d3_wants_drain(st, tim):
+        st[ST_DRAIN] = st[ST_WRITES]
+    write = 1 if st[ST_DRAIN] > 0 else 0
+    if not st[ST_MOVES + write]:
+        return -1
+    b = _d3_oldest(write, st, bk, rq, tim)
+    request = bk[b, B_HEAD + write]
+    if write:
+        reader = _d3_is_read_pending(b, rq[request, Q_KEY], bk, rq, bq, ft)
+        if reader != -1:
+            st[ST_DRAIN] = 0
+            if reader < 0 or not _d3_wants_drain(st, tim) or not st[ST_MOVES]:
+                return -1
+            write = 0
+            b = _d3_oldest(write, st, bk, rq, tim)
+            request = bk[b, B_HEAD]
+        else:
+            st[ST_DRAIN] -= 1
+    bk[b, B_HEAD + write] = rq[request, Q_NEXT]
+    bk[b, B_WAIT + write] -= 1
+    st[ST_READS + write] -= 1
+    place = bk[b, B_COUNT]
+    bq[b, place] = request
+    bk[b, B_COUNT] = place + 1
+    st[ST_QUEUED] += 1
+    if place + 1 == tim[T_BANKQUEUE]:  # full now: nothing waiting for it can move
+        st[ST_MOVES + write] -= 1
+        st[ST_MOVESUM + write] -= b
+        if bk[b, B_WAIT + 1 - write]:
+            st[ST_MOVES + 1 - write] -= 1
+            st[ST_MOVESUM + 1 - write] -= b
+    elif not bk[b, B_WAIT + write]:
+        st[ST_MOVES + write] -= 1
+        st[ST_MOVESUM + write] -= b
+    _d3_candidates(b, st, bk, tm, rq, bq, tim)
+    return b  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_will_move(st: Any, tim: Any) -> bool:
+    """Whether a request would move in a cycle in which nothing else happens."""
+    write = 1 if st[ST_DRAIN] > 0 or _d3_wants_drain(st, tim) else 0
+    return bool(st[ST_MOVES + write])
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_issue(
+    b: int, cycle: int, allowed: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, bq: Any,
+    fr: Any, ft: Any, tim: Any, log: Any,
+) -> int:  # fmt: skip
+    """Let bank `b` do its first ready command; returns 1 for a column, 0 for others.
+
+    `allowed`: 0 only others, 1 only columns, 2 any; -1 is returned where that forbids it.
+    """
+    row_command = min(max(tm[TM_ACT, b], tm[WANT_ACT, b]), max(tm[TM_PRE, b], tm[WANT_PRE, b]))
+    if row_command <= cycle:
+        if allowed == 1:
+            return -1
+        if bk[b, B_ROW] < 0:
+            row = rq[bq[b, 0], Q_ROW]
+            activate(b, row, cycle, st, bk, tm, rk, tim)
+            write_log(cycle, C_ACT, b, row, 0, st, tim, log)
+        else:
+            precharge(b, cycle, st, bk, tm, rk, tim)
+            write_log(cycle, C_PRE, b, -1, 0, st, tim, log)
+        _d3_candidates(b, st, bk, tm, rq, bq, tim)
+        return 0
+    if allowed == 0:
+        return -1
+    read = max(tm[TM_RD, b], tm[WANT_RD, b]) <= cycle
+    write = max(tm[TM_WR, b], tm[WANT_WR, b]) <= cycle
+    if read and write:
+        write = bk[b, B_IW] < bk[b, B_IR]
+    place = bk[b, B_IW] if write else bk[b, B_IR]
+    request = bq[b, place]
+    write_log(
+        cycle, C_WRITE if write else C_READ, b, bk[b, B_ROW], rq[request, Q_KEY], st, tim, log
+    )
+    end = column(b, 1 if write else 0, cycle, tim[T_CLOSED] != 0, st, bk, tm, rk, tim)
+    if not write:
+        many = rq[request, Q_MANY]
+        st[ST_REPLIES] += many
+        st[ST_LATENCY] += many * end - rq[request, Q_AT]
+    ft[1 if write else 0, rq[request, Q_KEY] & (FILTER - 1)] -= 1
+    fr[st[ST_FREE]] = request
+    st[ST_FREE] += 1
+    count = bk[b, B_COUNT] - 1
+    for i in range(place, count):
+        bq[b, i] = bq[b, i + 1]
+    bk[b, B_COUNT] = count
+    st[ST_QUEUED] -= 1
+    if count == tim[T_BANKQUEUE] - 1:
+        for kind in range(2):
+            if bk[b, B_WAIT + kind]:
+                st[ST_MOVES + kind] += 1
+                st[ST_MOVESUM + kind] += b
+    _d3_candidates(b, st, bk, tm, rq, bq, tim)
+    return 1
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_command(
+    cycle: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, bq: Any, fr: Any, ft: Any, tim: Any,
+    log: Any,
+) -> None:  # fmt: skip
+    """Issue the command of `cycle`, if one is ready; on dual-command devices two."""
+    kind = -1
+    if st[ST_PENDING]:
+        when, b = _d3_refresh(st, bk, tm, tim)
+        if when <= cycle:
+            kind = 0
+            if b >= 0:
+                precharge(b, cycle, st, bk, tm, rk, tim)
+                write_log(cycle, C_PRE, b, -1, 0, st, tim, log)
+                _d3_candidates(b, st, bk, tm, rq, bq, tim)
+            else:
+                _d3_do_refresh(cycle, st, bk, tm, rq, bq, tim, log)
+            st[ST_VALID] = 0
+    if kind < 0:
+        if not st[ST_VALID]:
+            _d3_choose(cycle, st, bk, tm, tim)
+        if st[ST_BESTAT] > cycle:
+            return
+        kind = _d3_issue(
+            st[ST_BEST], cycle, 2, st, bk, tm, rk, rq, bq, fr, ft, tim, log
+        )  # fmt: skip
+        st[ST_TURN] = st[ST_BEST]
+        st[ST_VALID] = 0
+    st[ST_LAST] = max(st[ST_LAST], cycle)
+    if tim[T_DUAL]:
+        _d3_choose(cycle, st, bk, tm, tim)
+        if st[ST_BESTAT] <= cycle:
+            st[ST_TURN] = st[ST_BEST]
+            _d3_issue(
+                st[ST_BEST], cycle, 1 - kind, st, bk, tm, rk, rq, bq, fr, ft, tim, log
+            )  # fmt: skip
+            st[ST_VALID] = 0
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_do_refresh(
+    cycle: int, st: Any, bk: Any, tm: Any, rq: Any, bq: Any, tim: Any, log: Any
+) -> None:
+    if tim[T_PERBANK]:
+        # Its timings: tRFCb in the bank, tRFC (sic) in the others of the rank.
+        target = st[ST_TARGET]
+        rank = bk[target, B_RANK]
+        for b in range(rank * tim[T_BANKS], (rank + 1) * tim[T_BANKS]):
+            if b != target:
+                _ready_after(b, cycle + tim[T_RFC], bk, tm)
+        _hold_bus(cycle, tim[T_CMDPRE], False, st, tm, tim)
+        st[ST_REFB] += 1
+        write_log(cycle, C_REFB, target, -1, 0, st, tim, log)
+    else:
+        rank = st[ST_TARGET]
+        refresh_rank(rank, cycle, st, bk, tm, tim)
+        write_log(cycle, C_REF, rank * tim[T_BANKS], -1, 0, st, tim, log)
+    for b in range(rank * tim[T_BANKS], (rank + 1) * tim[T_BANKS]):
+        _d3_candidates(b, st, bk, tm, rq, bq, tim)
+    refresh_next(st, tim)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _d3_moved(b: int, clock: int, st: Any, bk: Any, tm: Any) -> None:
+    """Bank `b` has a request more: see whether the choice, not before `clock`, still stands."""
+    if not st[ST_VALID]:
+        return
+    best = st[ST_BEST]
+    if b == best or st[ST_PENDING]:
+        st[ST_VALID] = 0
+        return
+    when = max(ready(b, tm), clock)
+    other = max(st[ST_BESTAT], clock)
+    banks, turn = bk.shape[0], st[ST_TURN]
+    mine, its = (b - turn - 1) % banks, (best - turn - 1) % banks
+    if when < other or (when == other and mine < its):
+        st[ST_BESTAT], st[ST_BEST] = when, b
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def run_dramsim3(
+    address: Any, is_write: Any, arrival: Any, final: bool, st: Any, bk: Any, tm: Any, rk: Any,
+    rq: Any, bq: Any, fr: Any, ft: Any, tim: Any, log: Any,
+) -> bool:  # fmt: skip
+    """Run a channel on a batch; returns whether it is done with it (else the log is full).
+
+    Without `final` it stops in the cycle in which the last request was taken, so that what
+    comes next can come in the cycle after; with it, when nothing is left to do.
+    """
+    total = address.shape[0]
+    timed = arrival.shape[0] > 0
+    shift = tim[T_SHIFT]
+    while True:
+        if log.shape[0] and st[ST_LOG] + 8 > log.shape[0]:
+            return False
+        n = st[ST_NEXTIN]
+        if n == total and not final:
+            return True
+        clock = st[ST_CLOCK]
+        takes, write = FAR, 0
+        if n < total:
+            write = np.int64(is_write[n])  # type: ignore[assignment]
+            if st[ST_READS + write] < (tim[T_WRITES] if write else tim[T_QUEUE]):
+                takes = max(st[ST_ACCEPTED], clock)
+                if timed:
+                    takes = max(takes, np.int64(arrival[n]) + 1)
+        cycle = takes
+        if _d3_will_move(st, tim):
+            cycle = min(cycle, clock)
+        if cycle > clock:
+            if st[ST_PENDING]:
+                cycle = min(cycle, _d3_refresh(st, bk, tm, tim)[0])
+            if not st[ST_VALID]:
+                _d3_choose(clock, st, bk, tm, tim)
+            cycle = min(cycle, max(st[ST_BESTAT], clock))
+        idle = n == total and not st[ST_QUEUED] and not st[ST_READS]
+        if idle and min(cycle, st[ST_DUE]) >= st[ST_LAST] and not _d3_will_move(st, tim):
+            return True
+        if st[ST_DUE] <= cycle:
+            cycle = max(st[ST_DUE], clock)
+            st[ST_DUE] += tim[T_REFI]
+            st[ST_PENDING] += 1
+            st[ST_VALID] = 0
+        st[ST_CLOCK] = cycle
+        if takes <= cycle:
+            acc = np.int64(address[n] >> shift)
+            _d3_accept(acc, write, cycle, st, bk, rq, bq, fr, ft, tim)
+            st[ST_NEXTIN] = n + 1
+            taken(cycle, st, tim)
+            if st[ST_ACCEPTED] == cycle:
+                continue
+        _d3_command(cycle, st, bk, tm, rk, rq, bq, fr, ft, tim, log)
+        b = _d3_move(st, bk, tm, rq, bq, ft, tim)
+        if b >= 0:
+            _d3_moved(b, cycle + 1, st, bk, tm)
+        st[ST_CLOCK] = cycle + 1
+
+
+# Our controller, and with other rules of draining that of Ramulator and DRAMSys: one queue
+# for reads and one for writes, chained by bank, the oldest hit of each bank kept at hand.
+
+NONE, COLUMN, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH = 0, 1, 2, 3, 4, 5
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def mode_of(st: Any, tim: Any) -> int:
+    """Whether reads (0) or writes (1) are to be served now.
+
+    Reads give way where none waits, or where the high watermark of writes is reached and a
+    turn of reads is over; writes where the low watermark or the turn's end is reached and a
+    read waits. Without turns (0) the watermarks alone decide.
+    """
+    reads, writes = st[ST_READS], st[ST_WRITES]
+    over = st[ST_SERVED] >= tim[T_TURN]
+    if st[ST_MODE]:
+        ends = (over and tim[T_TURN] > 0) or writes <= tim[T_LOW]
+        return 0 if not writes or (reads and ends) else 1
+    return 1 if writes and (not reads or (over and writes >= tim[T_HIGH])) else 0
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _find_hit(b: int, kind: int, request: int, bk: Any, rq: Any) -> None:
+    """Keep the oldest hit of bank `b`, searched from `request` on."""
+    row = bk[b, B_ROW]
+    while request >= 0 and rq[request, Q_ROW] != row:
+        request = rq[request, Q_NEXT]
+    bk[b, B_HIT + kind] = request
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _held(b: int, st: Any, bk: Any, tim: Any) -> bool:
+    """Whether bank `b` is to be refreshed next."""
+    if tim[T_PERBANK]:
+        return bool(b == st[ST_TARGET])
+    return bool(bk[b, B_RANK] == st[ST_TARGET])
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _wants(b: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
+    """Note which command bank `b` wants, in the kind that is being served."""
+    mode = st[ST_MODE]
+    tm[WANT_ACT, b] = tm[WANT_PRE, b] = tm[WANT_RD, b] = tm[WANT_WR, b] = FAR
+    if bk[b, B_HEAD + mode] < 0:
+        if tim[T_TIMEOUT] and bk[b, B_ROW] >= 0 and bk[b, B_HEAD + 1 - mode] < 0:
+            tm[WANT_PRE, b] = bk[b, B_LAST] + tim[T_TIMEOUT]
+    elif bk[b, B_ROW] < 0:
+        tm[WANT_ACT, b] = 0
+    elif bk[b, B_HIT + mode] >= 0 and bk[b, B_PASSED] < tim[T_CAP]:
+        tm[WANT_RD + mode, b] = 0
+    else:
+        tm[WANT_PRE, b] = 0
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _candidate(b: int, row_from: int, column_from: int, st: Any, bk: Any, tm: Any) -> int:
+    """The cycle of the command that bank `b` wants; FAR: none."""
+    mode = st[ST_MODE]
+    return min(
+        max(tm[TM_ACT, b], tm[WANT_ACT, b], row_from),
+        max(tm[TM_PRE, b], tm[WANT_PRE, b], row_from),
+        max(tm[TM_RD + mode, b], tm[WANT_RD + mode, b], column_from),
+    )
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _command(b: int, st: Any, bk: Any, tm: Any) -> tuple[int, int]:
+    """The command that bank `b` wants and its request."""
+    mode = st[ST_MODE]
+    if tm[WANT_RD + mode, b] == 0:
+        return COLUMN, bk[b, B_HIT + mode]
+    return (ACTIVATE if bk[b, B_ROW] < 0 else PRECHARGE), bk[b, B_HEAD + mode]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def next_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
+    """The command that brings the due refresh on, and its cycle."""
+    at = max(st[ST_DUE], st[ST_ROWBUS], st[ST_CLOCK])
+    if tim[T_PERBANK]:
+        b = st[ST_TARGET]
+        if bk[b, B_ROW] >= 0:
+            return PRECHARGE, max(at, tm[TM_PRE, b])
+        return REFRESH, max(at, bk[b, B_ACT], st[ST_NEXTREFB])
+    first = st[ST_TARGET] * tim[T_BANKS]
+    opened = False
+    closes, refreshes = at, at
+    for b in range(first, first + tim[T_BANKS]):
+        if bk[b, B_ROW] >= 0:
+            opened = True
+            closes = max(closes, tm[TM_PRE, b])
+        refreshes = max(refreshes, bk[b, B_ACT])
+    return (PRECHARGE_ALL, closes) if opened else (REFRESH, refreshes)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _earliest(row_from: int, column_from: int, mode: int, tm: Any) -> int:
+    """The first cycle in which any bank could take a command; notes it for each bank.
+
+    Whole rows, so that the compiler makes vector code of it.
+    """
+    act, pre, col = tm[TM_ACT], tm[TM_PRE], tm[TM_RD + mode]
+    want_act, want_pre, want_col = tm[WANT_ACT], tm[WANT_PRE], tm[WANT_RD + mode]
+    ready_at = tm[TM_READY]
+    for b in range(ready_at.shape[0]):
+        row = min(max(act[b], want_act[b]), max(pre[b], want_pre[b]))
+        row = max(row, row_from)
+        ready_at[b] = min(row, max(col[b], want_col[b], column_from))
+    at = FAR
+    for b in range(ready_at.shape[0]):
+        at = min(at, ready_at[b])
+    return at
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def choose(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
+    """Choose the next command and its cycle: first ready, then first come.
+
+    Of commands that could go in the same cycle a column goes before an activate, an
+    activate before a precharge, an older request before a younger one. A row is closed
+    only where no request to it waits, or `hit_cap` hits went past an older request. A
+    bank that would get a command on or after its refresh is due waits for the refresh.
+    """
+    mode = mode_of(st, tim)
+    banks = tm.shape[1]
+    if mode != st[ST_MODE]:
+        st[ST_MODE], st[ST_SERVED] = mode, 0
+        for b in range(banks):
+            _wants(b, st, bk, tm, tim)
+    row_from = max(st[ST_CLOCK], st[ST_ROWBUS])
+    column_from = max(st[ST_CLOCK], st[ST_COLBUS])
+    at = _earliest(row_from, column_from, mode, tm)
+    when_ready = tm[TM_READY]
+    refreshing = at >= st[ST_DUE] and (st[ST_READS] or st[ST_WRITES] or at < FAR)
+    if refreshing:
+        at = FAR
+        for b in range(banks):
+            if not _held(b, st, bk, tim):
+                at = min(at, when_ready[b])
+        kind, when = next_refresh(st, bk, tm, tim)
+        if when <= at:
+            bank = st[ST_TARGET] if tim[T_PERBANK] else st[ST_TARGET] * tim[T_BANKS]
+            st[ST_VALID], st[ST_BESTAT], st[ST_BEST], st[ST_WHICH] = kind, when, bank, -1
+            return
+    st[ST_VALID], st[ST_BESTAT] = NONE, at
+    if at == FAR:
+        return
+    if tim[T_OLDEST]:
+        _choose_over_first(refreshing, row_from, column_from, st, bk, tm, rq, tim)
+        return
+    best, age = FAR, FAR
+    for b in range(banks):
+        if when_ready[b] > at:
+            continue
+        if refreshing and _held(b, st, bk, tim):
+            continue
+        kind, request = _command(b, st, bk, tm)
+        mine = rq[request, Q_AGE] if request >= 0 else FAR
+        if kind < best or (kind == best and mine < age):
+            best, age = kind, mine
+            st[ST_BEST], st[ST_WHICH] = b, request
+    st[ST_VALID] = best
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _choose_over_first(
+    refreshing: bool, row_from: int, column_from: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any
+) -> None:
+    """Choose the command that leaves the command bus first, then the oldest request's."""
+    best, age = FAR, FAR
+    for b in range(tm.shape[1]):
+        when = _candidate(b, row_from, column_from, st, bk, tm)
+        late = refreshing or when >= st[ST_DUE]
+        if when == FAR or (late and _held(b, st, bk, tim)):
+            continue
+        kind, request = _command(b, st, bk, tm)
+        length = tim[T_CMDCOL] if kind == COLUMN else tim[T_CMDACT]
+        over = when + (tim[T_CMDPRE] if kind == PRECHARGE else length)
+        mine = rq[request, Q_AGE] if request >= 0 else FAR
+        if over < best or (over == best and mine < age):
+            best, age = over, mine
+            st[ST_VALID], st[ST_BESTAT], st[ST_BEST], st[ST_WHICH] = kind, when, b, request
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def queued(b: int, kind: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
+    """A request of `kind` joined bank `b`: see whether it changes the choice."""
+    mode = st[ST_MODE]
+    _wants(b, st, bk, tm, tim)
+    at = st[ST_BESTAT]
+    if (
+        mode_of(st, tim) != mode
+        or st[ST_VALID] == NONE
+        or st[ST_BEST] == b
+        or at >= st[ST_DUE]
+        or tim[T_TIMEOUT]
+        or tim[T_OLDEST]
+    ):
+        choose(st, bk, tm, rq, tim)
+        return
+    if kind != mode:
+        return
+    row_from = max(st[ST_CLOCK], st[ST_ROWBUS])
+    column_from = max(st[ST_CLOCK], st[ST_COLBUS])
+    when = _candidate(b, row_from, column_from, st, bk, tm)
+    sort, request = _command(b, st, bk, tm)
+    if when < at or (when == at and sort < st[ST_VALID]):
+        st[ST_VALID], st[ST_BESTAT], st[ST_BEST], st[ST_WHICH] = sort, when, b, request
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def enqueue(
+    acc: int, row: int, b: int, kind: int, st: Any, bk: Any, rq: Any, fr: Any, ft: Any
+) -> int:
+    """Put an access into the read (kind 0) or write (1) queue; returns its place."""
+    st[ST_FREE] -= 1
+    request = fr[st[ST_FREE]]
+    rq[request, Q_KEY], rq[request, Q_ROW], rq[request, Q_BANK] = acc, row, b
+    rq[request, Q_WRITE], rq[request, Q_NEXT] = kind, -1
+    rq[request, Q_AT], rq[request, Q_AGE] = st[ST_CLOCK], st[ST_AGE]
+    st[ST_AGE] += 1
+    st[ST_READS + kind] += 1
+    tail = bk[b, B_TAIL + kind]
+    if tail < 0:
+        bk[b, B_HEAD + kind] = request
+    else:
+        rq[tail, Q_NEXT] = request
+    bk[b, B_TAIL + kind] = request
+    if bk[b, B_HIT + kind] < 0 and bk[b, B_ROW] == row:
+        bk[b, B_HIT + kind] = request
+    if kind:
+        ft[1, acc & (FILTER - 1)] += 1
+    return request  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def is_queued(acc: int, b: int, bk: Any, rq: Any, ft: Any) -> bool:
+    """Whether a write to access `acc` of bank `b` waits."""
+    if not ft[1, acc & (FILTER - 1)]:
+        return False
+    request = bk[b, B_HEAD + 1]
+    while request >= 0 and rq[request, Q_KEY] != acc:
+        request = rq[request, Q_NEXT]
+    return bool(request >= 0)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _take(request: int, kind: int, b: int, st: Any, bk: Any, rq: Any, fr: Any) -> None:
+    """Take a request out of its bank's queue; count it where it went past an older one."""
+    before, at = -1, bk[b, B_HEAD + kind]
+    while at != request:
+        before, at = at, rq[at, Q_NEXT]
+    after = rq[request, Q_NEXT]
+    if before < 0:
+        bk[b, B_HEAD + kind] = after
+    else:
+        rq[before, Q_NEXT] = after
+        bk[b, B_PASSED] += 1
+    if after < 0:
+        bk[b, B_TAIL + kind] = before
+    st[ST_READS + kind] -= 1
+    fr[st[ST_FREE]] = request
+    st[ST_FREE] += 1
+    _find_hit(b, kind, after, bk, rq)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def issue_column(
+    at: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, fr: Any, ft: Any, tim: Any, log: Any
+) -> int:
+    """Issue the chosen read or write; returns the cycle after its data."""
+    request, kind, b = st[ST_WHICH], st[ST_MODE], st[ST_BEST]
+    write_log(at, C_WRITE if kind else C_READ, b, bk[b, B_ROW], rq[request, Q_KEY], st, tim, log)
+    _take(request, kind, b, st, bk, rq, fr)
+    if kind:
+        ft[1, rq[request, Q_KEY] & (FILTER - 1)] -= 1
+    last = tim[T_AUTO] != 0 and bk[b, B_HIT] < 0 and bk[b, B_HIT + 1] < 0
+    end = column(b, kind, at, last, st, bk, tm, rk, tim)
+    bk[b, B_LAST] = at
+    _wants(b, st, bk, tm, tim)
+    st[ST_SERVED] += 1
+    return end  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def issue_row(at: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any, log: Any) -> None:
+    """Issue the chosen activate, precharge or refresh."""
+    kind, b = st[ST_VALID], st[ST_BEST]
+    if kind == ACTIVATE:
+        row = rq[st[ST_WHICH], Q_ROW]
+        activate(b, row, at, st, bk, tm, rk, tim)
+        write_log(at, C_ACT, b, row, 0, st, tim, log)
+        bk[b, B_PASSED] = 0
+        bk[b, B_LAST] = at
+        for k in range(2):
+            _find_hit(b, k, bk[b, B_HEAD + k], bk, rq)
+        _wants(b, st, bk, tm, tim)
+    elif kind == PRECHARGE:
+        precharge(b, at, st, bk, tm, rk, tim)
+        write_log(at, C_PRE, b, -1, 0, st, tim, log)
+        bk[b, B_HIT] = bk[b, B_HIT + 1] = -1
+        _wants(b, st, bk, tm, tim)
+    elif kind == PRECHARGE_ALL:
+        close_rank(b, at, st, bk, tm, rk, tim)
+        write_log(at, C_PREA, b, -1, 0, st, tim, log)
+    elif kind == REFRESH:
+        do_refresh(b, at, st, bk, tm, tim)
+        write_log(at, C_REFB if tim[T_PERBANK] else C_REF, b, -1, 0, st, tim, log)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def close_rank(first: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any) -> None:
+    """Precharge all banks of the rank that begins with bank `first`."""
+    for b in range(first, first + tim[T_BANKS]):
+        if bk[b, B_ROW] >= 0:
+            _ready_after(b, at + tim[T_RP], bk, tm)
+            bk[b, B_HIT] = bk[b, B_HIT + 1] = -1
+            _closed(b, at, bk, rk)
+            _wants(b, st, bk, tm, tim)
+    _hold_bus(at, tim[T_CMDPRE], False, st, tm, tim)
+    st[ST_PRE] += 1
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def do_refresh(b: int, at: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
+    """Refresh what is due; the next falls due an interval after this one did."""
+    if tim[T_PERBANK]:
+        _ready_after(b, at + tim[T_RFCPB], bk, tm)
+        st[ST_NEXTREFB] = at + tim[T_PBR]
+        first = bk[b, B_RANK] * tim[T_BANKS]
+        _not_before(TM_ACT, first, first + tim[T_BANKS], at + tim[T_RRDL], tm)
+        _hold_bus(at, tim[T_CMDPRE], False, st, tm, tim)
+        st[ST_REFB] += 1
+    else:
+        refresh_rank(bk[b, B_RANK], at, st, bk, tm, tim)
+    st[ST_DUE] += tim[T_REFI]
+    refresh_next(st, tim)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def refresh_idle(
+    cycle: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any, log: Any
+) -> None:
+    """Do the refreshes that fell due up to `cycle` while nothing was queued."""
+    while st[ST_DUE] <= cycle:
+        kind, at = next_refresh(st, bk, tm, tim)
+        st[ST_VALID] = kind
+        st[ST_BEST] = st[ST_TARGET] if tim[T_PERBANK] else st[ST_TARGET] * tim[T_BANKS]
+        issue_row(at, st, bk, tm, rk, rq, tim, log)
+        st[ST_VALID], st[ST_BESTAT] = NONE, FAR
+        if log.shape[0] and st[ST_LOG] + 8 > log.shape[0]:
+            return
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _accept(
+    acc: int, kind: int, cycle: int, st: Any, bk: Any, tm: Any, rq: Any, fr: Any, ft: Any, tim: Any
+) -> None:
+    """Take a request of a trace into its queue, or answer it from a queued write."""
+    row = field(acc, M_ROW, tim)
+    b = bank_of(acc, row, tim)
+    if not kind and is_queued(acc, b, bk, rq, ft):
+        st[ST_FORWARDED] += 1
+        st[ST_REPLIES] += 1
+        st[ST_LATENCY] += 1
+        st[ST_LAST] = max(st[ST_LAST], cycle + 1)
+        return
+    enqueue(acc, row, b, kind, st, bk, rq, fr, ft)
+    queued(b, kind, st, bk, tm, rq, tim)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def run_default(
+    address: Any, is_write: Any, arrival: Any, final: bool, st: Any, bk: Any, tm: Any, rk: Any,
+    rq: Any, bq: Any, fr: Any, ft: Any, tim: Any, log: Any,
+) -> bool:  # fmt: skip
+    """Run a channel on a batch as `run_dramsim3` does, under our own controller."""
+    total = address.shape[0]
+    timed = arrival.shape[0] > 0
+    shift = tim[T_SHIFT]
+    while True:
+        if log.shape[0] and st[ST_LOG] + 8 > log.shape[0]:
+            return False
+        n = st[ST_NEXTIN]
+        if n == total and not final:
+            return True
+        takes, kind = FAR, 0
+        if n < total:
+            kind = np.int64(is_write[n])  # type: ignore[assignment]
+            if st[ST_READS + kind] < (tim[T_WRITES] if kind else tim[T_QUEUE]):
+                takes = max(st[ST_ACCEPTED], st[ST_CLOCK])
+                if timed:
+                    takes = max(takes, np.int64(arrival[n]))
+        cycle = min(takes, st[ST_BESTAT])
+        if cycle >= FAR:
+            return True
+        if takes <= cycle:
+            if not st[ST_READS] and not st[ST_WRITES]:
+                refresh_idle(cycle, st, bk, tm, rk, rq, tim, log)
+                if log.shape[0] and st[ST_LOG] + 8 > log.shape[0]:
+                    return False
+            st[ST_CLOCK] = cycle
+            _accept(np.int64(address[n] >> shift), kind, cycle, st, bk, tm, rq, fr, ft, tim)
+            st[ST_NEXTIN] = n + 1
+            taken(cycle, st, tim)
+            continue
+        st[ST_CLOCK] = cycle
+        st[ST_LAST] = max(st[ST_LAST], cycle)
+        if st[ST_VALID] == COLUMN:
+            request = st[ST_WHICH]
+            end = issue_column(cycle, st, bk, tm, rk, rq, fr, ft, tim, log)
+            if not st[ST_MODE]:
+                st[ST_REPLIES] += 1
+                st[ST_LATENCY] += end - rq[request, Q_AT]
+        else:
+            issue_row(cycle, st, bk, tm, rk, rq, tim, log)
+        choose(st, bk, tm, rq, tim)
+
+
+# Ramulator 2.1's controller. An activate takes its request out of the queue: that goes before
+# everything else, and its row stays open until it is served. Otherwise the oldest request
+# whose next command is ready, whatever that is. While a refresh waits nothing else starts.
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _r2_wants(b: int, st: Any, bk: Any, tm: Any, rq: Any) -> None:
+    """Note which commands bank `b` wants; B_MISS: the request that a precharge is for."""
+    mode, row = st[ST_MODE], bk[b, B_ROW]
+    tm[WANT_ACT, b] = tm[WANT_PRE, b] = tm[WANT_RD, b] = tm[WANT_WR, b] = FAR
+    active = bk[b, B_ACTIVE]
+    if active >= 0:
+        tm[WANT_RD + rq[active, Q_WRITE], b] = 0
+    head = bk[b, B_HEAD + mode]
+    if head < 0 or st[ST_PENDING]:
+        return
+    if row < 0:
+        tm[WANT_ACT, b] = 0
+        return
+    if bk[b, B_HIT + mode] >= 0:
+        tm[WANT_RD + mode, b] = 0
+    if active < 0:
+        while head >= 0 and rq[head, Q_ROW] == row:
+            head = rq[head, Q_NEXT]
+        if head >= 0:
+            tm[WANT_PRE, b], bk[b, B_MISS] = 0, head
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _r2_mode(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
+    reads, writes, mode = st[ST_READS], st[ST_WRITES], st[ST_MODE]
+    if not mode and (writes > tim[T_HIGH] or not reads):
+        mode = 1
+    elif mode and writes <= tim[T_LOW] and reads:
+        mode = 0
+    if mode != st[ST_MODE]:
+        st[ST_MODE] = mode
+        for b in range(tm.shape[1]):
+            _r2_wants(b, st, bk, tm, rq)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _r2_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
+    """The command that brings the pending refresh on and its cycle; FAR: a request is active."""
+    first = st[ST_TARGET] * tim[T_BANKS]
+    opened = False
+    closes = refreshes = max(st[ST_CLOCK], st[ST_ROWBUS])
+    for b in range(first, first + tim[T_BANKS]):
+        if bk[b, B_ACTIVE] >= 0:
+            return NONE, FAR
+        if bk[b, B_ROW] >= 0:
+            opened = True
+            closes = max(closes, tm[TM_PRE, b])
+        refreshes = max(refreshes, bk[b, B_ACT])
+    return (PRECHARGE_ALL, closes) if opened else (REFRESH, refreshes)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _r2_pick(cycle: int, part: int, st: Any, bk: Any, tm: Any, rq: Any) -> tuple[int, int, int]:
+    """The command of `cycle`: kind, bank, request. `part` 0: any, 1: columns, 2: others."""
+    kind, age, bank, which = NONE, FAR, -1, -1
+    mode = st[ST_MODE]
+    if part < 2:
+        for b in range(tm.shape[1]):
+            active = bk[b, B_ACTIVE]
+            if active < 0 or tm[TM_RD + rq[active, Q_WRITE], b] > cycle:
+                continue
+            if rq[active, Q_AGE] < age:
+                kind, age, bank, which = COLUMN, rq[active, Q_AGE], b, active
+    if kind != NONE or st[ST_PENDING]:
+        return kind, bank, which
+    for b in range(tm.shape[1]):
+        hit = bk[b, B_HIT + mode]
+        if part < 2 and hit >= 0 and tm[TM_RD + mode, b] <= cycle and rq[hit, Q_AGE] < age:
+            kind, age, bank, which = COLUMN, rq[hit, Q_AGE], b, hit
+        if part == 1:
+            continue
+        if max(tm[TM_ACT, b], tm[WANT_ACT, b]) <= cycle:
+            head = bk[b, B_HEAD + mode]
+            if rq[head, Q_AGE] < age:
+                kind, age, bank, which = ACTIVATE, rq[head, Q_AGE], b, head
+        if max(tm[TM_PRE, b], tm[WANT_PRE, b]) <= cycle:
+            miss = bk[b, B_MISS]
+            if rq[miss, Q_AGE] < age:
+                kind, age, bank, which = PRECHARGE, rq[miss, Q_AGE], b, miss
+    return kind, bank, which
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _r2_issue(
+    kind: int, b: int, request: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any,
+    fr: Any, ft: Any, tim: Any, log: Any,
+) -> None:  # fmt: skip
+    st[ST_LAST] = max(st[ST_LAST], at)
+    if kind == COLUMN:
+        write = rq[request, Q_WRITE]
+        key = rq[request, Q_KEY]
+        write_log(at, C_WRITE if write else C_READ, b, bk[b, B_ROW], key, st, tim, log)
+        if bk[b, B_ACTIVE] == request:
+            bk[b, B_ACTIVE] = -1
+            fr[st[ST_FREE]] = request
+            st[ST_FREE] += 1
+        else:
+            _take(request, write, b, st, bk, rq, fr)
+            if write:
+                ft[1, key & (FILTER - 1)] -= 1
+        end = column(b, write, at, tim[T_CLOSED] != 0, st, bk, tm, rk, tim)
+        if not write:
+            st[ST_REPLIES] += 1
+            st[ST_LATENCY] += end - rq[request, Q_AT]
+    elif kind == ACTIVATE:
+        write_log(at, C_ACT, b, rq[request, Q_ROW], 0, st, tim, log)
+        write = rq[request, Q_WRITE]
+        activate(b, rq[request, Q_ROW], at, st, bk, tm, rk, tim)
+        _take(request, write, b, st, bk, rq, fr)
+        st[ST_FREE] -= 1  # it keeps its place
+        if write:
+            ft[1, rq[request, Q_KEY] & (FILTER - 1)] -= 1
+        bk[b, B_ACTIVE] = request
+        for k in range(2):
+            _find_hit(b, k, bk[b, B_HEAD + k], bk, rq)
+    else:
+        precharge(b, at, st, bk, tm, rk, tim)
+        write_log(at, C_PRE, b, -1, 0, st, tim, log)
+        bk[b, B_HIT] = bk[b, B_HIT + 1] = -1
+    _r2_wants(b, st, bk, tm, rq)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _r2_command(
+    cycle: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, fr: Any, ft: Any, tim: Any, log: Any
+) -> None:
+    for part in range(1, 3) if tim[T_DUAL] else range(1):
+        kind, b, request = _r2_pick(cycle, part, st, bk, tm, rq)
+        if kind != NONE:
+            _r2_issue(kind, b, request, cycle, st, bk, tm, rk, rq, fr, ft, tim, log)
+        elif st[ST_PENDING] and part != 1:
+            kind, when = _r2_refresh(st, bk, tm, tim)
+            if when > cycle:
+                continue
+            st[ST_LAST] = max(st[ST_LAST], cycle)
+            first = st[ST_TARGET] * tim[T_BANKS]
+            if kind == PRECHARGE_ALL:
+                close_rank(first, cycle, st, bk, tm, rk, tim)
+                write_log(cycle, C_PREA, first, -1, 0, st, tim, log)
+            else:
+                refresh_rank(st[ST_TARGET], cycle, st, bk, tm, tim)
+                write_log(cycle, C_REF, first, -1, 0, st, tim, log)
+                refresh_next(st, tim)
+            for bank in range(tm.shape[1]):
+                _r2_wants(bank, st, bk, tm, rq)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def run_ramulator(
+    address: Any, is_write: Any, arrival: Any, final: bool, st: Any, bk: Any, tm: Any, rk: Any,
+    rq: Any, bq: Any, fr: Any, ft: Any, tim: Any, log: Any,
+) -> bool:  # fmt: skip
+    """Run a channel on a batch as `run_dramsim3` does, under Ramulator's controller."""
+    total = address.shape[0]
+    timed = arrival.shape[0] > 0
+    shift = tim[T_SHIFT]
+    while True:
+        if log.shape[0] and st[ST_LOG] + 8 > log.shape[0]:
+            return False
+        n = st[ST_NEXTIN]
+        if n == total and not final:
+            return True
+        takes, kind = FAR, 0
+        if n < total:
+            kind = np.int64(is_write[n])  # type: ignore[assignment]
+            if st[ST_READS + kind] < tim[T_QUEUE]:
+                takes = max(st[ST_ACCEPTED], st[ST_CLOCK])
+                if timed:
+                    takes = max(takes, np.int64(arrival[n]))
+        if not st[ST_PENDING]:
+            _r2_mode(st, bk, tm, rq, tim)
+        cycle = _d3_earliest(tm)
+        if st[ST_PENDING]:
+            cycle = min(cycle, _r2_refresh(st, bk, tm, tim)[1])
+        cycle = min(takes, max(cycle, st[ST_CLOCK]))
+        if cycle >= FAR and st[ST_DUE] >= st[ST_LAST]:
+            return True
+        if st[ST_DUE] <= cycle:
+            st[ST_CLOCK] = max(st[ST_DUE], st[ST_CLOCK])
+            st[ST_DUE] += tim[T_REFI]
+            st[ST_PENDING] += 1
+            for b in range(tm.shape[1]):
+                _r2_wants(b, st, bk, tm, rq)
+            continue
+        st[ST_CLOCK] = cycle
+        if takes <= cycle:
+            acc = np.int64(address[n] >> shift)
+            row = field(acc, M_ROW, tim)
+            b = bank_of(acc, row, tim)
+            st[ST_NEXTIN] = n + 1
+            taken(cycle, st, tim)
+            if is_queued(acc, b, bk, rq, ft):
+                if kind:
+                    st[ST_MERGED] += 1
+                else:
+                    st[ST_FORWARDED] += 1
+                    st[ST_REPLIES] += 1
+                    st[ST_LATENCY] += 1
+                    st[ST_LAST] = max(st[ST_LAST], cycle + 1)
+            else:
+                enqueue(acc, row, b, kind, st, bk, rq, fr, ft)
+                _r2_wants(b, st, bk, tm, rq)
+            continue
+        _r2_command(cycle, st, bk, tm, rk, rq, fr, ft, tim, log)
+        st[ST_CLOCK] = cycle + 1

@@ -1,0 +1,122 @@
+"""The DRAM engine beside reference runs: ``python -m sfpsim.testing.validate_dram FOLDER``.
+
+The folder holds ``results.csv`` (one row a run of DRAMsim3, Ramulator or DRAMSys) and
+``devices/*.ini``. The traces are made here, by the rules that the reference runs used: 64 MiB
+or 200,000 accesses, saturating or (``_50``) at half the peak rate. Each row is run under the
+policy of its simulator and printed with its relative errors; the summary has the worst and
+the median of each column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from sfpsim.errors import InputError
+from sfpsim.hardware.dram.device import CommandCycles, Device, load_device
+from sfpsim.hardware.dram.patterns import Trace, traces
+from sfpsim.hardware.dram.simulate import DramResult, Policy, simulate
+
+SIMULATORS: dict[str, Policy] = {
+    "DRAMsim3": "dramsim3", "Ramulator2.1": "ramulator", "DRAMSys5.1": "dramsys",
+}  # fmt: skip
+SLOT_CYCLES = {"ddr4": 4, "lpddr4": 8, "hbm2": 2, "gddr6": 3}
+# Ramulator ran with its own order of address fields.
+RAMULATOR_MAPPING = {
+    "ddr4_3200_1r_bg": "ro ba co bg", "ddr4_3200_1r": "ro ba bg co",
+    "hbm2_1ch": "ro bg ba co", "gddr6_x32": "ro ba bg co",
+}  # fmt: skip
+ENERGIES = {
+    "act": "e_act_pj", "rd": "e_rd_pj", "wr": "e_wr_pj", "ref": "e_ref_pj",
+    "active_standby": "e_actstb_pj", "precharge_standby": "e_prestb_pj",
+}  # fmt: skip
+
+
+def reference_device(folder: Path, row: dict[str, str]) -> Device:
+    """Return the device that the reference run of `row` had."""
+    device = load_device(str(folder / "devices" / f"{row['config']}.ini"))
+    if row["simulator"] == "Ramulator2.1":
+        changes: dict[str, Any] = {"mapping": RAMULATOR_MAPPING[row["config"]], "t32aw": 0}
+        if row["config"] == "gddr6_x32":
+            changes["bank_groups"] = 4
+        device = msgspec.structs.replace(device, **changes)
+    if row["simulator"] == "DRAMSys5.1":
+        cycles = CommandCycles(act=4, column=4, pre=2)
+        device = msgspec.structs.replace(device, command_cycles=cycles)
+    return device
+
+
+def errors(result: DramResult, row: dict[str, str]) -> dict[str, float]:
+    """Return the relative errors of a run against its reference."""
+    pairs: dict[str, tuple[float, str]] = {
+        "cycles": (result.cycles, row["cycles"]),
+        "latency": (result.avg_read_latency_ns or 0.0, row["avg_read_latency_ns"]),
+        "act": (result.counts.act, row["n_act"]),
+    }
+    energy = {key: getattr(result.energy_pj, key) for key in ENERGIES}
+    if row["e_total_pj"]:
+        pairs |= {f"e_{key}": (energy[key], row[column]) for key, column in ENERGIES.items()}
+        pairs["e_total"] = (sum(energy.values()), row["e_total_pj"])
+    return {
+        key: ours / float(theirs) - 1 for key, (ours, theirs) in pairs.items() if float(theirs or 0)
+    }
+
+
+def run(
+    folder: Path, row: dict[str, str], trace: Trace, policy: Policy | None = None
+) -> DramResult:
+    """Run the reference run of `row` under its policy, or under another."""
+    kind = row["config"].split("_")[0]
+    requests = trace.requests(SLOT_CYCLES[kind])
+    return simulate(requests, reference_device(folder, row), policy or SIMULATORS[row["simulator"]])
+
+
+def main(arguments: list[str]) -> None:
+    """Print every row's errors, and the worst and the median of each column."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="results.csv and devices/*.ini")
+    parser.add_argument("--simulator", choices=list(SIMULATORS), help="only its rows")
+    parser.add_argument("--match", default="", help="only rows whose device and trace hold this")
+    parser.add_argument("--policy", help="run this policy instead of the reference's own")
+    given = parser.parse_args(arguments)
+    path = given.folder / "results.csv"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; name the folder with results.csv and devices/")
+    made: dict[str, dict[str, Trace]] = {}
+    columns: dict[str, list[tuple[float, str]]] = {}
+    speeds = []
+    print("simulator,device,trace,cycles,errors %,million requests/s")
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            label = f"{row['simulator']} {row['config']} {row['trace']}"
+            if given.simulator not in (None, row["simulator"]) or given.match not in label:
+                continue
+            access = row["access_bytes"]
+            if access not in made:
+                made[access] = traces(int(access))
+            result = run(given.folder, row, made[access][row["trace"]], given.policy)
+            found = errors(result, row)
+            for key, value in found.items():
+                columns.setdefault(key, []).append((abs(value), label))
+            speeds.append(result.requests / result.cpu_s / 1e6)
+            text = " ".join(f"{key}={value * 100:+.3f}" for key, value in found.items())
+            print(f"{label},{result.cycles},{text},{speeds[-1]:.1f}", flush=True)
+    for key, pairs in columns.items():
+        worst, label = max(pairs)
+        median = float(np.median([value for value, _ in pairs]))
+        print(f"{key}: worst {worst:.3%} ({label}), median {median:.4%} of {len(pairs)} runs")
+    if speeds:
+        print(f"million requests/s: median {np.median(speeds):.1f}, least {min(speeds):.1f}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from error
