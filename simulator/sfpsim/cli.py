@@ -27,7 +27,7 @@ DEMO_MACHINE, STUDY_MACHINE = "sfp-2024", "sfp-2024-one-unit"
 STUDY_CONTAINERS = ("fp32", DEMO_CONTAINERS[-1], f"all={DEMO_CONTAINERS[-1]}")
 LISTS = ("containers", "machines", "devices", "networks")
 PARTS = ("numpy", "numba", "simpy", "matplotlib", "safetensors", "msgspec", "torch", "distributed",
-         "zstandard", "lz4", "numcodecs")  # fmt: skip
+         "zstandard", "lz4", "blosc2", "pcodec")  # fmt: skip
 
 TracePath = Annotated[
     Path, typer.Argument(metavar="TRACE", help="A trace, or a .safetensors, .npz or .npy file.")
@@ -551,13 +551,14 @@ def list_(
 
 def _container_summary(name: str) -> tuple[str, str]:
     """Return summary and source; of a plug-in that gives no bare container, why not."""
-    from sfpsim.containers.registry import parse_container
+    from sfpsim.containers.registry import EXAMPLES, parse_container
 
     try:
-        container = parse_container(name)
+        container = parse_container(EXAMPLES.get(name, name))
     except InputError as error:
         return f"not without keys, or not at all: {' '.join(str(error).split())}", "a plug-in"
-    return container.summary, container.source
+    example = f" (as in {EXAMPLES[name]})" if name in EXAMPLES else ""
+    return container.summary + example, container.source
 
 
 def _listing(what: str) -> list[tuple[str, str, str]]:

@@ -178,6 +178,8 @@ BUILT_IN: dict[str, Factory] = {
     "ans": _fixed("ans", Ans()),
     **{tool: _fixed(tool, Baseline(tool=tool)) for tool in TOOLS},
 }
+# What stands for a family whose name alone is no container.
+EXAMPLES = {"float": "float:e=4,m=3", "int": "int:n=4"}
 HIDDEN: dict[str, Factory] = {"raw": _fixed("raw", AS_IS)}
 
 
