@@ -333,21 +333,65 @@ def naive_controller(device, reads, writes, slots_of_a_kind, window):
     order. Returns the commands as (cycle, name, bank, row) and the last cycle of data.
     """
     d, queues = device, device.controller
-    column_bursts = d.row_bytes // d.burst_bytes
-    banks = [NaiveBank() for _ in range(d.banks)]
+    sizes = {
+        "ro": d.rows, "ra": d.ranks, "bg": d.bank_groups, "ba": d.banks // d.bank_groups,
+        "co": d.row_bytes // d.burst_bytes,
+    }  # fmt: skip
+    banks = [NaiveBank() for _ in range(d.ranks * d.banks)]
     queued = {False: deque(), True: deque()}
     jobs = {False: deque(reads), True: deque(writes)}
     slots = [NaiveSlot(w) for w in (False, True) for _ in range(slots_of_a_kind)]
-    commands, acts = [], deque([-(10**9)] * 4, 4)
-    bus_free = 0
-    last_read = last_write = last_write_end = refreshed = -(10**9)
-    writing, served, turn, refresh_due, last_data, cycle = False, 0, 0, d.trefi, 0, 0
+    commands, acts, columns = [], [], deque(maxlen=100)
+    bus_free, target = 0, 0
+    refreshed = [-(10**9)] * d.ranks
+    writing, served, turn, last_data, cycle = False, 0, 0, 0, 0
+    refresh_due = d.trefi // d.ranks
 
     def place(burst):
-        row, bank = divmod(burst // column_bursts, d.banks)
-        if "^" in d.mapping:
-            bank ^= row % d.banks
-        return bank, row % d.rows
+        at = dict.fromkeys(sizes, 0)
+        for field in reversed(d.mapping.split()):
+            burst, at[field[:2]] = divmod(burst, sizes[field[:2]])
+        if "ba^ro" in d.mapping:
+            at["ba"] ^= at["ro"] % sizes["ba"]
+        return (at["ra"] * sizes["bg"] + at["bg"]) * sizes["ba"] + at["ba"], at["ro"]
+
+    def rank_of(bank):
+        return bank // d.banks
+
+    def group_of(bank):
+        return bank // sizes["ba"]
+
+    def activate_ok(bank):
+        """Look back at the activates of the rank."""
+        before = [(t, b) for t, b in acts if rank_of(b) == rank_of(bank)]
+        if len(before) >= 4 and cycle < before[-4][0] + d.tfaw:
+            return False
+        return all(
+            cycle >= t + (d.trrd_l if group_of(b) == group_of(bank) else d.trrd_s)
+            for t, b in before[-20:]
+        )
+
+    def column_ok(bank):
+        """Look back at the columns of the channel."""
+        for t, was_write, b in columns:
+            same = group_of(b) == group_of(bank)
+            if rank_of(b) != rank_of(bank):
+                late = d.burst_cycles + d.trtrs
+                if was_write and writing:
+                    late = d.burst_cycles
+                elif was_write:
+                    late = max(1, late + d.cwl - d.cl)
+                elif writing:
+                    late = max(1, late + d.cl - d.cwl)
+            elif was_write == writing:
+                late = max(d.burst_cycles, d.tccd_l if same else d.tccd_s)
+            elif writing:
+                late = d.trtw
+            else:
+                late = d.cwl + d.burst_cycles + (d.twtr_l if same else d.twtr_s)
+            if cycle < t + late:
+                return False
+        return True
 
     def give_jobs(kind):
         while jobs[kind] and any(s.job is None for s in slots if s.is_write == kind):
@@ -390,44 +434,48 @@ def naive_controller(device, reads, writes, slots_of_a_kind, window):
             writing, served = not writing, 0
         if cycle < bus_free:
             continue
-        opened = [b for b in banks if b.row is not None]
+        held = None
         if cycle >= refresh_due:
-            if opened:
-                if all(_may_close(d, b, cycle) for b in opened):
-                    commands.append((cycle, "prea", 0, 0))
-                    bus_free = cycle + d.command_cycles.pre
-                    for b in opened:
-                        b.row, b.pre = None, cycle
-            elif cycle >= refreshed + d.trfc and all(
-                cycle >= max(b.pre + d.trp, b.act + d.tras + d.trp) for b in banks
+            held = target
+            mine = banks[target * d.banks : (target + 1) * d.banks]
+            opened = [b for b in mine if b.row is not None]
+            if opened and all(_may_close(d, b, cycle) for b in opened):
+                commands.append((cycle, "prea", 0, 0))
+                bus_free = cycle + d.command_cycles.pre
+                for b in opened:
+                    b.row, b.pre = None, cycle
+                continue
+            if (
+                not opened
+                and cycle >= refreshed[target] + d.trfc
+                and all(cycle >= max(b.pre + d.trp, b.act + d.tras + d.trp) for b in mine)
             ):
                 commands.append((cycle, "ref", 0, 0))
-                bus_free, refreshed = cycle + d.command_cycles.pre, cycle
-                refresh_due += d.trefi
-            continue
+                bus_free, refreshed[target] = cycle + d.command_cycles.pre, cycle
+                refresh_due += d.trefi // d.ranks
+                target = (target + 1) % d.ranks
+                continue
         choice = None
         seen_hit = {}
         for position, (burst, _, _) in enumerate(queued[writing]):
             bank, row = place(burst)
             if banks[bank].row == row and banks[bank].passed < queues.hit_cap:
                 seen_hit.setdefault(bank, position)
-        if writing:
-            column_ok = cycle >= max(last_write + d.tccd_s, last_read + d.trtw)
-        else:
-            column_ok = cycle >= max(last_read + d.tccd_s, last_write_end + d.twtr_s)
         for position, (burst, _, _) in enumerate(queued[writing]):
             bank, row = place(burst)
             state = banks[bank]
+            if rank_of(bank) == held:
+                continue
             if state.row is None:
-                legal = cycle >= max(
-                    state.pre + d.trp, state.act + d.tras + d.trp, refreshed + d.trfc,
-                    acts[-1] + d.trrd_s, acts[0] + d.tfaw,
+                legal = activate_ok(bank) and cycle >= max(
+                    state.pre + d.trp, state.act + d.tras + d.trp,
+                    refreshed[rank_of(bank)] + d.trfc,
                 )  # fmt: skip
                 rank, name = 1, "act"
             elif bank in seen_hit:
                 if seen_hit[bank] != position:
                     continue
-                legal = column_ok and cycle >= state.act + d.trcd
+                legal = column_ok(bank) and cycle >= state.act + d.trcd
                 rank, name = 0, "wr" if writing else "rd"
             else:
                 legal, rank, name = _may_close(d, state, cycle), 2, "pre"
@@ -440,7 +488,7 @@ def naive_controller(device, reads, writes, slots_of_a_kind, window):
         state = banks[bank]
         if name == "act":
             state.row, state.act, state.passed = row, cycle, 0
-            acts.append(cycle)
+            acts.append((cycle, bank))
             bus_free = cycle + d.command_cycles.act
         elif name == "pre":
             state.row, state.pre = None, cycle
@@ -452,12 +500,12 @@ def naive_controller(device, reads, writes, slots_of_a_kind, window):
             state.passed += any(place(b)[0] == bank and place(b)[1] != row for b, *_ in before)
             _, slot, number = queued[writing][position]
             del queued[writing][position]
+            columns.append((cycle, writing, bank))
             if writing:
-                last_write, last_write_end = cycle, cycle + d.cwl + d.burst_cycles
-                state.write_end = last_write_end
-                last_data = max(last_data, last_write_end)
+                state.write_end = cycle + d.cwl + d.burst_cycles
+                last_data = max(last_data, state.write_end)
             else:
-                last_read = state.read = cycle
+                state.read = cycle
                 slot.data[number] = cycle + d.cl + d.burst_cycles
                 last_data = max(last_data, slot.data[number])
                 slot.done(0)

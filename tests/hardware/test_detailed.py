@@ -1,13 +1,16 @@
 """The detailed controller against the naive one that steps through every cycle."""
 
+import msgspec
 import numpy as np
 import pytest
 import simpy
+import yaml
 
 from hardware.machines import machine
 from naive_memory import naive_controller
 from sfpsim.hardware import kernels as k
 from sfpsim.hardware.channel import Channels
+from sfpsim.hardware.dram.device import load_device
 
 SLOTS = 3
 
@@ -53,6 +56,47 @@ def traffic(name):
     return cases[name]
 
 
+def changed(tmp_path, name, **keys):
+    """A machine with one channel of a device that is `name` but for `keys`."""
+    device = msgspec.structs.replace(load_device(name), **keys)
+    path = tmp_path / "device.yaml"
+    path.write_text(yaml.safe_dump(msgspec.to_builtins(device)))
+    return machine(
+        memory={"channels": 1, "device": str(path)}, dma={"streams": SLOTS, "outstanding": 32}
+    )
+
+
+def agree(small, reads, writes, window):
+    counts, end = run(small, reads, writes)
+    commands, last = naive_controller(small.device, reads, writes, SLOTS, window)
+    names = [name for _, name, _, _ in commands]
+    assert counts.reads[0] == names.count("rd")
+    assert counts.writes[0] == names.count("wr") == sum(n for _, n in writes)
+    assert counts.forwarded[0] == names.count("forward")
+    assert counts.reads[0] + counts.forwarded[0] == sum(n for _, n in reads)
+    assert counts.act[0] == names.count("act")
+    tck, den = small.device.tck_ps, small.device.tck_den
+    assert end == max(last, commands[-1][0]) * tck // den
+    assert counts.pre[0] == names.count("pre") + names.count("prea")
+    assert counts.ref[0] == names.count("ref")
+
+
+# Bank groups, ranks, both, and groups next to the columns.
+OTHERS = {
+    "groups": {},
+    "groups interleaved": {"mapping": "ro ba co bg"},
+    "ranks": {"ranks": 2, "mapping": "ro ra bg ba co", "trtrs": 2},
+    "ranks interleaved": {"ranks": 2, "mapping": "ro ba co ra bg", "trtrs": 2},
+}
+
+
+@pytest.mark.parametrize("name", ["copy", "random reads"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_bank_groups_and_ranks(tmp_path, other, name):
+    keys = {"mapping": "ro ba bg co", **OTHERS[other]}
+    agree(changed(tmp_path, "ddr4-3200-x64", **keys), *traffic(name), 32)
+
+
 @pytest.mark.parametrize("window", [4, 32])
 @pytest.mark.parametrize(
     "name",
@@ -62,14 +106,4 @@ def traffic(name):
 def test_every_command_is_that_of_the_naive_controller(name, window):
     reads, writes = traffic(name)
     small = machine(memory={"channels": 1}, dma={"streams": SLOTS, "outstanding": window})
-    counts, end = run(small, reads, writes)
-    commands, last = naive_controller(small.device, reads, writes, SLOTS, window)
-    names = [name for _, name, _, _ in commands]
-    assert counts.reads[0] == names.count("rd")
-    assert counts.writes[0] == names.count("wr") == sum(n for _, n in writes)
-    assert counts.forwarded[0] == names.count("forward")
-    assert counts.reads[0] + counts.forwarded[0] == sum(n for _, n in reads)
-    assert counts.act[0] == names.count("act")
-    assert end == max(last, commands[-1][0]) * small.device.tck_ps
-    assert counts.pre[0] == names.count("pre") + names.count("prea")
-    assert counts.ref[0] == names.count("ref")
+    agree(small, reads, writes, window)

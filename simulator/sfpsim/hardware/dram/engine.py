@@ -292,8 +292,9 @@ def column(
     banks, groups = tim[T_BANKS], tim[T_GROUPS]
     first = bk[b, B_RANK] * banks
     if tim[T_RANKS] > 1:
-        _not_before(TM_RD, 0, bk.shape[0], at + tim[to_rd + 2], tm)
-        _not_before(TM_WR, 0, bk.shape[0], at + tim[to_wr + 2], tm)
+        for low, high in ((0, first), (first + banks, bk.shape[0])):  # the other ranks
+            _not_before(TM_RD, low, high, at + tim[to_rd + 2], tm)
+            _not_before(TM_WR, low, high, at + tim[to_wr + 2], tm)
     if groups > 1:
         _not_before(TM_RD, first, first + banks, at + tim[to_rd + 1], tm)
         _not_before(TM_WR, first, first + banks, at + tim[to_wr + 1], tm)
