@@ -393,6 +393,15 @@ def naive_controller(device, reads, writes, slots_of_a_kind, window):
                 return False
         return True
 
+    def turned(writing, served):
+        """Reads and writes take turns: the kind served, and how many of it in this turn."""
+        r, w, over = len(queued[False]), len(queued[True]), served >= queues.turn
+        if writing:
+            other = not w or (r and (over or w <= queues.drain_low))
+        else:
+            other = w and (not r or (over and w >= queues.drain_high))
+        return (not writing, 0) if (r or w) and other else (writing, served)
+
     def give_jobs(kind):
         while jobs[kind] and any(s.job is None for s in slots if s.is_write == kind):
             free = [s for s in slots if s.is_write == kind and s.job is None]
@@ -424,14 +433,7 @@ def naive_controller(device, reads, writes, slots_of_a_kind, window):
                 queued[False].append((burst, slot, slot.next - 1))
                 slot.data.append(None)
             give_jobs(slot.is_write)
-        over = served >= queues.turn
-        r, w = len(queued[False]), len(queued[True])
-        if writing:
-            other = not w or (r and (over or w <= queues.drain_low))
-        else:
-            other = w and (not r or (over and w >= queues.drain_high))
-        if (r or w) and other:
-            writing, served = not writing, 0
+        writing, served = turned(writing, served)
         if cycle < bus_free:
             continue
         held = None
@@ -510,6 +512,7 @@ def naive_controller(device, reads, writes, slots_of_a_kind, window):
                 last_data = max(last_data, slot.data[number])
                 slot.done(0)
                 give_jobs(False)
+        writing, served = turned(writing, served)  # a command settles whose turn is next
     return commands, last_data
 
 

@@ -90,7 +90,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", ["copy", "random reads"])
+@pytest.mark.parametrize("name", ["one stream", "copy", "random reads", "random both", "in place"])
 @pytest.mark.parametrize("other", OTHERS)
 def test_bank_groups_and_ranks(tmp_path, other, name):
     keys = {"mapping": "ro ba bg co", **OTHERS[other]}
