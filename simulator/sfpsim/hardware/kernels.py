@@ -473,13 +473,13 @@ def run_bandwidth(
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _ps(cycle: int, par: Any) -> int:
-    return cycle * par[P_TCK_NUM] // par[P_TCK_DEN]  # type: ignore[no-any-return]
+    return cycle * par[P_TCK_NUM] // par[P_TCK_DEN]
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _cycle(ps: int, par: Any) -> int:
     """The first clock edge at or after `ps`."""
-    return (ps * par[P_TCK_DEN] + par[P_TCK_NUM] - 1) // par[P_TCK_NUM]  # type: ignore[no-any-return]
+    return (ps * par[P_TCK_DEN] + par[P_TCK_NUM] - 1) // par[P_TCK_NUM]
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -506,7 +506,7 @@ def _ready_slot(c: int, now: int, offer: Any, chan: Any, st: Any, par: Any, tim:
         if room and offer[c * per + i] <= now and (best < 0 or (best < turn <= i)):
             best = i
     chan[c, C_TURN] = best + 1 if best + 1 < per else 0
-    return c * per + best  # type: ignore[no-any-return]
+    return c * per + best
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")

@@ -234,7 +234,7 @@ def _placed(fields: Any, pieces: Any, xored: Any) -> int:
     for n in range(len(pieces)):
         field, at, to, bits = pieces[n, 0], pieces[n, 1], pieces[n, 2], pieces[n, 3]
         access |= ((fields[field] >> to) & ((1 << bits) - 1)) << at
-    return access << xored[3]  # type: ignore[no-any-return]
+    return access << xored[3]
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")

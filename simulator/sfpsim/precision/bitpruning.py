@@ -140,7 +140,7 @@ class BitPruning(Method):
         if not x.numel():
             return x
         groups = self._groups(x, key)
-        return Interpolate.apply(x, self._known(key, groups), groups)  # type: ignore[no-any-return]
+        return Interpolate.apply(x, self._known(key, groups), groups)
 
     def shares(self) -> dict[str, float]:
         """Return each tensor's share of what the regularizer counts; they sum to 1."""

@@ -67,7 +67,7 @@ class Emulation(Method):
 
     def quantize(self, x: torch.Tensor, key: str) -> torch.Tensor:
         """Store and read back."""
-        return _Stored.apply(x, self.container)  # type: ignore[no-any-return]
+        return _Stored.apply(x, self.container)
 
     def lengths(self, key: str) -> Lengths | None:
         """Return the lengths of an `sfp`, None for other containers."""

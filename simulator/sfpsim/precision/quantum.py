@@ -223,7 +223,7 @@ class QuantumFloat(Method):
         if t.drawn is None:
             t.drawn = self._draw(t.mantissa), self._draw(t.exponent)
         m, e = t.drawn
-        return Quantize.apply(x, t.mantissa, t.exponent, m, e, self.gradient)  # type: ignore[no-any-return]
+        return Quantize.apply(x, t.mantissa, t.exponent, m, e, self.gradient)
 
     def _draw(self, length: nn.Parameter) -> int:
         value = float(length.detach())

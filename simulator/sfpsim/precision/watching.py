@@ -75,7 +75,7 @@ class _Watcher(Method):
         """Quantize at the network's lengths."""
         limits = None if self.limit >= MOST_LIMIT else Range(-self.limit, self.limit + 1)
         kept = min(self.mantissa_bits, mantissa_bits_of(x.dtype))
-        return _Through.apply(x, kept, limits)  # type: ignore[no-any-return]
+        return _Through.apply(x, kept, limits)
 
     def lengths(self, key: str) -> Lengths | None:
         """Return the network's lengths."""

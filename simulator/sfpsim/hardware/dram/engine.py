@@ -169,7 +169,7 @@ def field(acc: int, which: int, tim: Any) -> int:
     low = ((acc >> tim[at]) & tim[at + 1]) << tim[at + 2]
     if tim[at + 4]:
         low |= ((acc >> tim[at + 3]) & tim[at + 4]) << tim[at + 5]
-    return low  # type: ignore[no-any-return]
+    return low
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -314,7 +314,7 @@ def column(
     end = at + (tim[T_CWL] if write else tim[T_CL]) + tim[T_BURST]
     if not write:
         st[ST_LAST] = max(st[ST_LAST], end)
-    return end  # type: ignore[no-any-return]
+    return end
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -479,11 +479,11 @@ def _d3_is_read_pending(b: int, key: int, bk: Any, rq: Any, bq: Any, ft: Any) ->
     request = bk[b, B_HEAD]
     while request >= 0:
         if rq[request, Q_KEY] == key:
-            return request  # type: ignore[no-any-return]
+            return request
         request = rq[request, Q_NEXT]
     for i in range(bk[b, B_COUNT]):
         if rq[bq[b, i], Q_KEY] == key and not rq[bq[b, i], Q_WRITE]:
-            return -2 - bq[b, i]  # type: ignore[no-any-return]
+            return -2 - bq[b, i]
     return -1
 
 
@@ -555,7 +555,7 @@ def _d3_wants_drain(st: Any, tim: Any) -> bool:
 def _d3_oldest(write: int, st: Any, bk: Any, rq: Any, tim: Any) -> int:
     """The bank whose waiting read or write is the oldest of those that can move."""
     if st[ST_MOVES + write] == 1:
-        return st[ST_MOVESUM + write]  # type: ignore[no-any-return]
+        return st[ST_MOVESUM + write]
     best, which = FAR, -1
     for b in range(bk.shape[0]):
         if bk[b, B_WAIT + write] and bk[b, B_COUNT] < tim[T_BANKQUEUE]:
@@ -608,7 +608,7 @@ def _d3_move(st: Any, bk: Any, tm: Any, rq: Any, bq: Any, ft: Any, tim: Any) -> 
         st[ST_MOVES + write] -= 1
         st[ST_MOVESUM + write] -= b
     _d3_candidates(b, st, bk, tm, rq, bq, tim)
-    return b  # type: ignore[no-any-return]
+    return b
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -1043,7 +1043,7 @@ def enqueue(
         bk[b, B_HIT + kind] = request
     if kind:
         ft[1, acc & (FILTER - 1)] += 1
-    return request  # type: ignore[no-any-return]
+    return request
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -1092,7 +1092,7 @@ def issue_column(
     bk[b, B_LAST] = at
     _wants(b, st, bk, tm, tim)
     st[ST_SERVED] += 1
-    return end  # type: ignore[no-any-return]
+    return end
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
