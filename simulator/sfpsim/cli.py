@@ -106,8 +106,8 @@ def _compare(
     steps: dict[str, Any] | None = None if timeline is None else {}
     with progress("measuring") as bar:
         found = compare(
-            trace, parsed, machine=chosen, detail=detail,  # type: ignore[arg-type]
-            per_tensor=per_tensor, progress=bar, timeline=steps,
+            trace, parsed, machine=chosen, detail=detail, per_tensor=per_tensor, progress=bar,
+            timeline=steps,
         )  # fmt: skip
     if timeline is not None and steps is not None:
         from sfpsim.report.timeline import write_timeline
@@ -116,8 +116,10 @@ def _compare(
     return found
 
 
-def _deliver(result: Any, target: str | None, out: Path | None) -> None:
-    """Show, write and draw a comparison."""
+def _deliver(
+    result: Any, target: str | None, out: Path | None, document: Any = None
+) -> None:  # fmt: skip
+    """Show, write and draw a comparison; `document` is its JSON, itself where none is given."""
     from sfpsim.report.table import comparison_table
 
     if out is not None:
@@ -129,7 +131,7 @@ def _deliver(result: Any, target: str | None, out: Path | None) -> None:
 
         with progress("drawing"):
             write_report(result, out)
-    write_json(target, result)
+    write_json(target, result if document is None else document)
     say(comparison_table(result), quiet=is_stdout(target))
     if out is not None:
         say(f"report: {out / 'report.html'}", quiet=is_stdout(target))
@@ -264,7 +266,7 @@ def network(
 ) -> None:  # fmt: skip
     """Simulate a published network's training step."""
     from sfpsim.experiment.network import simulate_network
-    from sfpsim.report.table import comparison_table, limiter_table
+    from sfpsim.report.table import limiter_table
     from sfpsim.trace.reader import open_trace
 
     if mode != "training":
@@ -272,17 +274,16 @@ def network(
     check_target(target)
     policies = split_policies(containers or list(PLAIN_CONTAINERS))
     values = _sample() if profile is None else open_trace(profile)
+    if out is not None:
+        from sfpsim.report.write import make_folder
+
+        make_folder(out)
     with progress("replaying") as bar:
         result, comparison = simulate_network(
-            name, policies, batch=batch, profile=values, machine=machine,
-            detail=detail, progress=bar,  # type: ignore[arg-type]
+            name, policies, batch=batch, profile=values, machine=machine, detail=detail,
+            progress=bar,
         )  # fmt: skip
-    write_json(target, result)
-    if out is not None:
-        from sfpsim.report.write import write_report
-
-        write_report(comparison, out)
-    say(comparison_table(comparison), quiet=is_stdout(target))
+    _deliver(comparison, target, out, result)
     say(limiter_table(comparison), quiet=is_stdout(target))
 
 

@@ -23,7 +23,7 @@ from sfpsim.errors import InputError
 from sfpsim.formats import FloatFormat, format_of, nan_count
 
 Overflow = Literal["saturate", "special"]
-OVERFLOWS = ("saturate", "special")
+OVERFLOWS: tuple[Overflow, ...] = ("saturate", "special")
 ROUNDER = CodecTiming(
     encode_latency_cycles=2,
     decode_latency_cycles=1,

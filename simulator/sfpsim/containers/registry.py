@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
 
 from sfpsim.containers import blocks, floats
 from sfpsim.containers.base import Container
@@ -29,6 +30,7 @@ from sfpsim.errors import InputError
 
 GROUP = "sfpsim.containers"
 Factory = Callable[[Mapping[str, str]], Container]
+Choice = TypeVar("Choice", bound=str)
 
 
 def _fixed(name: str, container: Container) -> Factory:
@@ -63,17 +65,24 @@ def _needed(name: str, options: Mapping[str, str], *keys: str) -> list[int]:
     return [_whole(name, key, options[key]) for key in keys]
 
 
+def _choice(name: str, key: str, text: str, allowed: tuple[Choice, ...]) -> Choice:
+    for choice in allowed:
+        if choice == text:
+            return choice
+    raise InputError(f"{name}: {key}={text} is not allowed: one of {', '.join(allowed)}")
+
+
 def _mini(plain: MiniFloat) -> Factory:
     """Return the factory of a small float with the keys overflow and scale."""
 
     def make(options: Mapping[str, str]) -> Container:
         _only(plain.name, options, "overflow", "scale")
-        overflow = options.get("overflow", plain.overflow)
-        scale = options.get("scale", "none")
-        if scale not in ("none", "tensor"):
-            raise InputError(f"{plain.name}: scale={scale} is not allowed: none, tensor")
+        overflow = _choice(
+            plain.name, "overflow", options.get("overflow", plain.overflow), floats.OVERFLOWS
+        )
+        scale = _choice(plain.name, "scale", options.get("scale", "none"), ("none", "tensor"))
         kind = ScaledMiniFloat if scale == "tensor" else MiniFloat
-        return kind(fmt=plain.fmt, name=plain.name, overflow=overflow)  # type: ignore[arg-type]
+        return kind(fmt=plain.fmt, name=plain.name, overflow=overflow)
 
     return make
 
@@ -81,8 +90,8 @@ def _mini(plain: MiniFloat) -> Factory:
 def _float(options: Mapping[str, str]) -> Container:
     _only("float", options, "e", "m", "overflow")
     exponent_bits, mantissa_bits = _needed("float", options, "e", "m")
-    overflow = options.get("overflow", "special")
-    return floats.any_float(exponent_bits, mantissa_bits, overflow)  # type: ignore[arg-type]
+    overflow = _choice("float", "overflow", options.get("overflow", "special"), floats.OVERFLOWS)
+    return floats.any_float(exponent_bits, mantissa_bits, overflow)
 
 
 def _int(options: Mapping[str, str]) -> Container:
@@ -92,17 +101,13 @@ def _int(options: Mapping[str, str]) -> Container:
 
 def _sfp(options: Mapping[str, str]) -> Container:
     _only("sfp", options, "m", "e", "exponent")
-    exponent = options.get("exponent", "fixed")
-    if exponent not in EXPONENT_CODES:
-        raise InputError(
-            f"sfp: exponent={exponent} is not allowed: one of {', '.join(EXPONENT_CODES)}"
-        )
+    exponent = _choice("sfp", "exponent", options.get("exponent", "fixed"), tuple(EXPONENT_CODES))
     if "m" not in options and "e" not in options:
-        return SfpFromTrace(exponent=exponent)  # type: ignore[arg-type]
+        return SfpFromTrace(exponent=exponent)
     return Sfp(
         mantissa_bits=_whole("sfp", "m", options["m"]) if "m" in options else None,
         exponent_bits=_whole("sfp", "e", options["e"]) if "e" in options else 8,
-        exponent=exponent,  # type: ignore[arg-type]
+        exponent=exponent,
     )
 
 

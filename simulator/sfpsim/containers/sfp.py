@@ -12,7 +12,7 @@ from sfpsim.errors import InputError
 from sfpsim.formats import FloatFormat
 
 ExponentCode = Literal["fixed", "gecko-bias", "gecko-delta"]
-EXPONENT_CODES: dict[str, int] = {"fixed": FIXED, "gecko-bias": BIAS, "gecko-delta": DELTA}
+EXPONENT_CODES: dict[ExponentCode, int] = {"fixed": FIXED, "gecko-bias": BIAS, "gecko-delta": DELTA}
 MAX_MANTISSA_BITS, MAX_EXPONENT_BITS = 23, 8
 
 

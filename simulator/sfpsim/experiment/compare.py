@@ -38,7 +38,7 @@ from sfpsim.experiment.result import (
 from sfpsim.experiment.step import StepRun, StepSimulation
 from sfpsim.experiment.tensors import FLOATS, Kept, Tensors
 from sfpsim.formats import exponent_counts
-from sfpsim.hardware.machine import DETAILS, Detail, Machine, load_machine
+from sfpsim.hardware.machine import Detail, Machine, load_machine, parse_detail
 from sfpsim.trace.schema import TensorRecord
 from sfpsim.workload.training import PassPlan, plan_trace
 
@@ -49,7 +49,7 @@ FIELDS = ("sign", "exponent", "mantissa", "metadata", "padding", "index", "total
 
 def compare(
     trace: Any, policies: Sequence[Policy | str], *, machine: str | Machine = "sfp-2024",
-    detail: Detail | None = None, per_tensor: bool = False, progress: Progress | None = None,
+    detail: str | None = None, per_tensor: bool = False, progress: Progress | None = None,
     timeline: Timeline | None = None,
 ) -> Comparison:  # fmt: skip
     """Replay `trace` under each of `policies` on `machine`.
@@ -77,9 +77,7 @@ def compare(
         If a policy, the machine or the detail is not known, or nothing is to be compared.
     """
     chosen = load_machine(machine)
-    level = detail or chosen.memory.detail
-    if level not in DETAILS:
-        raise InputError(f"detail {level!r}: allowed are {', '.join(DETAILS)}")
+    level = parse_detail(detail or chosen.memory.detail)
     parsed = [parse_policy(p) if isinstance(p, str) else p for p in policies]
     if not parsed:
         raise InputError("no container to compare: give at least one")
@@ -89,7 +87,7 @@ def compare(
 
 def replay(
     trace: Any, policy: Policy | str, *, machine: str | Machine = "sfp-2024",
-    detail: Detail | None = None, per_tensor: bool = False, progress: Progress | None = None,
+    detail: str | None = None, per_tensor: bool = False, progress: Progress | None = None,
 ) -> Comparison:  # fmt: skip
     """Replay `trace` under one policy; see `compare`."""
     return compare(

@@ -21,7 +21,7 @@ from sfpsim.errors import InputError
 from sfpsim.experiment.compare import Progress, compare
 from sfpsim.experiment.result import Comparison, ContainerResult, Energy, LayerResult, Struct
 from sfpsim.formats import FORMATS
-from sfpsim.hardware.machine import Detail, Machine, load_machine
+from sfpsim.hardware.machine import Machine, load_machine
 from sfpsim.trace.schema import Manifest, OpRecord, Role, TensorRecord, Use
 from sfpsim.workload.networks import Layer, Network, load_network
 
@@ -151,12 +151,13 @@ class NetworkTrace:
             shared.add(first)
             self._add(first, "stash", layer, layer.touched * self.batch, made, depth)
         weight = f"{layer.name}.weight"
-        for name, use in (
-            (weight, "weight"),
-            (f"{weight}.gradient", "weight_gradient"),
-            (f"{weight}.momentum", "optimizer_state"),
-        ):
-            self._add(name, use, layer, layer.weight_elements, 0, depth, weight)  # type: ignore[arg-type]
+        parts: dict[str, Use] = {
+            weight: "weight",
+            f"{weight}.gradient": "weight_gradient",
+            f"{weight}.momentum": "optimizer_state",
+        }
+        for name, use in parts.items():
+            self._add(name, use, layer, layer.weight_elements, 0, depth, weight)
         return first, weight
 
     def _add(
@@ -205,7 +206,7 @@ class NetworkTrace:
 
 def simulate_network(
     name: str, policies: Sequence[Policy | str], *, batch: int, profile: Any,
-    machine: str | Machine = "sfp-2024", detail: Detail | None = None,
+    machine: str | Machine = "sfp-2024", detail: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[NetworkResult, Comparison]:  # fmt: skip
     """Simulate a published network's training step under each policy.

@@ -190,16 +190,15 @@ def run_point(point: Point) -> PointResult:
 
 def _replayed(point: Point) -> PointResult:
     machine = changed_machine(point.machine, point.changes)
-    detail: Any = point.detail
     if point.network is not None:
         profile = _sample() if point.profile is None else open_trace(point.profile)
         _, found = simulate_network(
             point.network, [point.container], batch=point.batch, profile=profile,
-            machine=machine, detail=detail,
+            machine=machine, detail=point.detail,
         )  # fmt: skip
     else:
         found = compare(
-            open_trace(str(point.trace)), [point.container], machine=machine, detail=detail
+            open_trace(str(point.trace)), [point.container], machine=machine, detail=point.detail
         )
     totals = found.containers[0].totals
     return PointResult(

@@ -395,7 +395,7 @@ def _served(
         return FAR
     finished[0] += 1
     finished[finished[0]] = ticket
-    return np.int64(tickets[ticket, 1])  # type: ignore[return-value]
+    return tickets[ticket, 1]
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")

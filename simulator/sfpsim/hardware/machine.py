@@ -25,6 +25,20 @@ MOST_OUTSTANDING = 65_536
 DETAILS: tuple[Detail, ...] = ("bandwidth", "detailed")
 
 
+def parse_detail(text: str) -> Detail:
+    """Return the level of detail called `text`.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    for detail in DETAILS:
+        if detail == text:
+            return detail
+    raise InputError(f"detail {text!r}: allowed are {', '.join(DETAILS)}")
+
+
 class Compute(Struct, frozen=True, kw_only=True):
     """The array: `rows` x `columns` units of `macs_per_unit` MACs a cycle.
 
@@ -202,8 +216,10 @@ def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     out = dict(base)
     for key, value in change.items():
         inner = out.get(key)
-        both = isinstance(value, dict) and isinstance(inner, dict)
-        out[key] = _merged(inner, value) if both else value  # type: ignore[arg-type]
+        if isinstance(value, dict) and isinstance(inner, dict):
+            out[key] = _merged(inner, value)
+        else:
+            out[key] = value
     return out
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,7 +142,7 @@ def _open(path: Path) -> IO[bytes]:
     try:
         with path.open("rb") as file:
             magic = file.read(2)
-        return gzip.open(path, "rb") if magic == GZIP_MAGIC else path.open("rb")  # type: ignore[return-value]
+        return cast(IO[bytes], gzip.open(path)) if magic == GZIP_MAGIC else path.open("rb")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -344,7 +344,7 @@ class TraceWriter:
             raise InputError(f"{path}: cannot be written: {error.strerror}") from error
         self._file: IO[bytes] = self._raw
         if path.suffix == ".gz":  # no name and time in it, so that equal traces are equal files
-            self._file = gzip.GzipFile("", "wb", 6, self._raw, mtime=0)  # type: ignore[assignment]
+            self._file = cast(IO[bytes], gzip.GzipFile("", "wb", 6, self._raw, mtime=0))
 
     def add(self, requests: Requests) -> None:
         """Append requests; of a relative format the cycles must not go down."""

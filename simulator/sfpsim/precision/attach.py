@@ -159,7 +159,7 @@ class Method(abc.ABC):
                 weight = module._parameters.get(key)
                 if weight is not None and weight.is_floating_point():
                     held[key] = weight
-                    module._parameters[key] = self._quantize(weight, f"{name}.weight")  # type: ignore[assignment]
+                    module._parameters[key] = self._quantize(weight, f"{name}.weight")
             self._replaced.setdefault(module, []).append(held)
             if isinstance(module, nn.Embedding):
                 return None

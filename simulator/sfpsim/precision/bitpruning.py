@@ -144,13 +144,13 @@ class BitPruning(Method):
 
     def shares(self) -> dict[str, float]:
         """Return each tensor's share of what the regularizer counts; they sum to 1."""
-        counts: dict[str, float] = {
-            "bits": dict.fromkeys(self.bits, 1.0),
-            "memory": {key: float(self.elements.get(key, 0)) for key in self.bits},
-            "operations": {key: float(self.operations.get(key, 0)) for key in self.bits},
-        }[self.weighting]  # type: ignore[assignment]
-        total = sum(counts.values()) or 1.0  # type: ignore[attr-defined]
-        return {key: count / total for key, count in counts.items()}  # type: ignore[attr-defined]
+        if self.weighting == "bits":
+            counts = dict.fromkeys(self.bits, 1)
+        else:
+            source = self.elements if self.weighting == "memory" else self.operations
+            counts = {key: source.get(key, 0) for key in self.bits}
+        total = sum(counts.values()) or 1
+        return {key: count / total for key, count in counts.items()}
 
     def _loss(self, loss: torch.Tensor, value: float) -> torch.Tensor:
         if self.frozen:

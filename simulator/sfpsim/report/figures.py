@@ -284,7 +284,8 @@ def energy(comparison: Comparison) -> Figure:
         (axes[0], list(palette.ENERGY), "everything"), (axes[1], memory, "DRAM and codec alone"),
     ):  # fmt: skip
         _stack(axis, {k: [t[1][k] / 1e9 for t in tables] for k in keys}, palette.ENERGY)
-        _range(axis, [tuple(sum(e[k] for k in keys) / 1e9 for e in t) for t in tables])  # type: ignore[misc]
+        sums = [[sum(e[k] for k in keys) / 1e9 for e in t] for t in tables]
+        _range(axis, [(low, middle, high) for low, middle, high in sums])
         axis.set_title(title, loc="left")
         axis.set_xlabel("energy, mJ")
     figure_legend(figure, axes, 5)

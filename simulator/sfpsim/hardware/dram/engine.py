@@ -1197,9 +1197,9 @@ def run_default(
         n = st[ST_NEXTIN]
         if n == total and not final:
             return True
-        takes, kind = FAR, 0
+        takes, kind = FAR, np.int64(0)
         if n < total:
-            kind = np.int64(is_write[n])  # type: ignore[assignment]
+            kind = np.int64(is_write[n])
             if st[ST_READS + kind] < (tim[T_WRITES] if kind else tim[T_QUEUE]):
                 takes = max(st[ST_ACCEPTED], st[ST_CLOCK])
                 if timed:
@@ -1398,9 +1398,9 @@ def run_ramulator(
         n = st[ST_NEXTIN]
         if n == total and not final:
             return True
-        takes, kind = FAR, 0
+        takes, kind = FAR, np.int64(0)
         if n < total:
-            kind = np.int64(is_write[n])  # type: ignore[assignment]
+            kind = np.int64(is_write[n])
             if st[ST_READS + kind] < tim[T_QUEUE]:
                 takes = max(st[ST_ACCEPTED], st[ST_CLOCK])
                 if timed:
