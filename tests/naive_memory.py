@@ -26,27 +26,21 @@ class Offer:
 
 
 class NaiveChannel:
-    def __init__(self, env, par, rows):
-        self.env, self.par, self.rows = env, par, rows
+    """The data bus of one channel, which takes the offers of `slots` slots in turn."""
+
+    def __init__(self, env, par, slots):
+        self.env, self.par, self.slots = env, par, slots
         self.offers = {}
         self.something = env.event()
         self.turn = 0
         self.reads = self.writes = 0
-        self.queues = [simpy.Store(env) for _ in range(4)]
-        self.slots = 0
-        for kind in range(4):
-            for _ in range(par[k.P_SLOT + kind + 1] - par[k.P_SLOT + kind]):
-                env.process(self.slot(self.slots, kind))
-                self.slots += 1
+        self.ends = {False: 0, True: 0}  # of the last read and the last write on the bus
         env.process(self.bus())
 
-    def burst(self, slot, writes):
-        """Offer one burst and wait until it is taken; returns the offer."""
-        offer = Offer(self.env, writes)
-        self.offers[slot] = offer
+    def offer(self, slot, writes):
+        offer = self.offers[slot] = Offer(self.env, writes)
         if not self.something.triggered:
             self.something.succeed()
-        yield offer.taken
         return offer
 
     def bus(self):
@@ -60,16 +54,44 @@ class NaiveChannel:
             slot = next((s for s in order if s >= self.turn), order[0])
             self.turn = (slot + 1) % self.slots
             kinds = {offer.writes for offer in self.offers.values()}
+            kinds |= {writes for writes, end in self.ends.items() if end > self.env.now}
             offer = self.offers.pop(slot)
             cost = self.par[k.P_WRITE_PS if offer.writes else k.P_READ_PS]
             if len(kinds) == 2:
                 cost = self.par[k.P_MIXED_PS]
             offer.taken.succeed()
-            later = int(cost) + (0 if offer.writes else int(self.par[k.P_LATENCY_PS]))
+            end = max(int(self.env.now), *self.ends.values()) + int(cost)
+            self.ends[offer.writes] = end
+            later = end - self.env.now + (0 if offer.writes else int(self.par[k.P_LATENCY_PS]))
             self.env.timeout(later).callbacks.append(lambda _, o=offer: o.data.succeed())
             self.writes += offer.writes
             self.reads += not offer.writes
-            yield self.env.timeout(int(cost))
+            yield self.env.timeout(max(0, end - int(self.par[k.P_QUEUE_PS]) - self.env.now))
+
+
+class NaiveGroup:
+    """The slots that share a queue of jobs: those of one channel, or of all (striped)."""
+
+    def __init__(self, env, par, rows, channels, stripe):
+        self.env, self.par, self.rows = env, par, rows
+        self.channels, self.stripe = channels, stripe
+        self.after = {}
+        self.queues = [simpy.Store(env) for _ in range(4)]
+        number = 0
+        for kind in range(4):
+            for _ in range(par[k.P_SLOT + kind + 1] - par[k.P_SLOT + kind]):
+                env.process(self.slot(number, kind))
+                number += 1
+
+    def burst(self, slot, writes, job, column, number):
+        """Offer one burst of a stream of `job` and wait until it is taken; returns the offer."""
+        address = int(job[column]) + number * (1 << int(self.par[k.P_BURST_SHIFT])) // 8
+        where = address // self.stripe % len(self.channels) if self.stripe else 0
+        yield self.env.timeout(max(0, self.after.get(slot, 0) - self.env.now))
+        offer = self.channels[where].offer(slot, writes)
+        yield offer.taken
+        self.after[slot] = self.env.now + 1  # one burst at a time, by whichever channel
+        return offer
 
     def slot(self, number, kind):
         work = [self.decode, self.plain_read, self.encode, self.plain_write][kind]
@@ -78,23 +100,26 @@ class NaiveChannel:
             yield from work(number, job, done)
 
     def plain_read(self, slot, job, done):
-        data = []
-        total = job[k.J_IBURSTS] + job[k.J_MBURSTS] + job[k.J_PBURSTS]
-        for n in range(total):
-            if n == job[k.J_IBURSTS] and job[k.J_DEPENDENT]:
-                yield data[0]
-            if n >= self.par[k.P_WINDOW]:
-                yield data[n - self.par[k.P_WINDOW]]
-            offer = yield from self.burst(slot, False)
-            data.append(offer.data)
+        assert not job[k.J_MBURSTS]
+        index, data = [], []
+        for n in range(job[k.J_IBURSTS]):
+            index.append((yield from self.burst(slot, False, job, k.J_IADDR, n)).data)
+        if job[k.J_DEPENDENT]:
+            yield index[0]
+        for n in range(job[k.J_PBURSTS]):
+            if n >= self.par[k.P_WINDOW]:  # a place is free once it and those before have come
+                yield simpy.AllOf(self.env, data[: n - self.par[k.P_WINDOW] + 1])
+            data.append((yield from self.burst(slot, False, job, k.J_PADDR, n)).data)
+        data += index
         yield simpy.AllOf(self.env, data)
         done.succeed()
 
     def plain_write(self, slot, job, done):
+        assert not job[k.J_MBURSTS]
         data = []
-        for _ in range(job[k.J_IBURSTS] + job[k.J_MBURSTS] + job[k.J_PBURSTS]):
-            offer = yield from self.burst(slot, True)
-            data.append(offer.data)
+        for count, column in ((k.J_PBURSTS, k.J_PADDR), (k.J_IBURSTS, k.J_IADDR)):
+            for n in range(job[count]):
+                data.append((yield from self.burst(slot, True, job, column, n)).data)
         simpy.AllOf(self.env, data).callbacks.append(lambda _: done.succeed())
 
     def row_bits(self, job):
@@ -146,8 +171,8 @@ class NaiveChannel:
     def fetch(self, slot, job, fifos):
         """Ask for index, metadata and payload bursts, metadata first while it has room."""
         env, index = self.env, []
-        for _ in range(job[k.J_IBURSTS]):
-            index.append((yield from self.burst(slot, False)))
+        for n in range(job[k.J_IBURSTS]):
+            index.append((yield from self.burst(slot, False, job, k.J_IADDR, n)))
         if job[k.J_DEPENDENT]:
             yield index[0].data
         left = [job[k.J_PBURSTS], job[k.J_MBURSTS]]
@@ -157,7 +182,8 @@ class NaiveChannel:
                 yield simpy.AnyOf(env, [f.change() for f in fifos])
                 continue
             number = fifos[stream].ask()
-            offer = yield from self.burst(slot, False)
+            column = (k.J_PADDR, k.J_MADDR)[stream]
+            offer = yield from self.burst(slot, False, job, column, number)
             offer.data.callbacks.append(
                 lambda _, f=fifos[stream], n=number: f.put(n),
             )
@@ -175,13 +201,14 @@ class NaiveChannel:
             if not (left[stream] and at[stream] in fifos[stream].there):
                 yield simpy.AnyOf(env, [f.change() for f in fifos])
                 continue
-            offer = yield from self.burst(slot, True)
+            column = (k.J_PADDR, k.J_MADDR)[stream]
+            offer = yield from self.burst(slot, True, job, column, at[stream])
             data.append(offer.data)
             at[stream] += 1
             fifos[stream].drain(at[stream])
             left[stream] -= 1
-        for _ in range(job[k.J_IBURSTS]):
-            data.append((yield from self.burst(slot, True)).data)
+        for n in range(job[k.J_IBURSTS]):
+            data.append((yield from self.burst(slot, True, job, k.J_IADDR, n)).data)
         yield made
         simpy.AllOf(env, data).callbacks.append(lambda _: done.succeed())
 
@@ -260,16 +287,20 @@ def drain_rest(fifo, most):
 class NaiveChannels:
     """`Channels` by hand, for `MemoryPath`."""
 
-    def __init__(self, env, par, channels, rows_p, rows_m):
+    def __init__(self, env, machine, par, rows_p, rows_m):
         self.env, self.par = env, par
-        self.channels = [NaiveChannel(env, par, (rows_p, rows_m)) for _ in range(channels)]
+        slots, rows = int(par[k.P_SLOT + 4]), (rows_p, rows_m)
+        self.channels = [NaiveChannel(env, par, slots) for _ in range(machine.memory.channels)]
+        stripe = machine.memory.stripe_bytes
+        pools = [self.channels] if stripe else [[channel] for channel in self.channels]
+        self.groups = [NaiveGroup(env, par, rows, pool, stripe) for pool in pools]
 
-    def submit(self, jobs, channel):
+    def submit(self, jobs, group):
         done = []
-        for job, where in zip(jobs, channel, strict=True):
+        for job, where in zip(jobs, group, strict=True):
             if job[k.J_PBURSTS] + job[k.J_MBURSTS] + job[k.J_IBURSTS]:
                 event = self.env.event()
-                self.channels[where].queues[job[k.J_CLASS]].put((job, event))
+                self.groups[where].queues[job[k.J_CLASS]].put((job, event))
                 done.append(event)
         return simpy.AllOf(self.env, done)
 

@@ -26,7 +26,8 @@ def as_jobs(kind, runs, burst):
 
 def run(small, reads, writes):
     env = simpy.Environment()
-    channels = Channels(env, small, np.zeros(0, np.uint16), np.zeros(0, np.uint8), "detailed")
+    none = np.zeros(0, np.uint16), np.zeros(0, np.uint8)
+    channels = Channels(env, small, *none, "detailed", fit=None)
     burst = small.device.burst_bytes
     jobs = np.concatenate(
         [as_jobs(k.PLAIN_READ, reads, burst), as_jobs(k.PLAIN_WRITE, writes, burst)]

@@ -10,7 +10,14 @@ from sfpsim.containers.sampled import store
 from sfpsim.hardware import kernels as k
 from sfpsim.hardware.array import compute_ps, utilisation
 from sfpsim.hardware.extents import Life, usage
-from sfpsim.hardware.placement import IndexCache, extent_bytes, place, read_jobs, write_jobs
+from sfpsim.hardware.placement import (
+    IndexCache,
+    bursts_by_channel,
+    extent_bytes,
+    place,
+    read_jobs,
+    write_jobs,
+)
 from sfpsim.hardware.rows import RowStore
 
 BURST = 32
@@ -23,7 +30,7 @@ def placed(spec, values, channels=3, first=1):
     stored = store(container, [x], full_values=values, signed=None)
     base = np.arange(3 * channels).reshape(3, channels) * (1 << 20)
     return place(
-        "t", stored, container, small, first_channel=first, row_base=0, base=base
+        "t", stored, container, small, first_group=first, row_base=0, base=base
     ), stored  # fmt: skip
 
 
@@ -32,7 +39,7 @@ def byte_ranges(tensor):
     out = []
     for stream in (tensor.payload, tensor.metadata, tensor.index):
         tops = {}
-        for block, channel in enumerate(tensor.channel.tolist()):
+        for block, channel in enumerate(tensor.group.tolist()):
             start = tops.get(channel, 0)
             length = int(stream.length[block])
             out.append((id(stream), channel, block, start, start + length))
@@ -43,12 +50,12 @@ def byte_ranges(tensor):
 @pytest.mark.parametrize("spec", ["fp32", "bf16", "gecko-bias", "sfp:m=1,e=4"])
 def test_a_block_lies_whole_in_one_channel_behind_the_one_before(spec):
     tensor, stored = placed(spec, 120_001)
-    assert tensor.channel.tolist() == [(1 + i) % 3 for i in range(8)]
+    assert tensor.group.tolist() == [(1 + i) % 3 for i in range(8)]
     assert tensor.bytes * 8 == stored.sizes.total_bits
     sizes = extent_bytes(stored, 1, 3)
     for row, stream in enumerate((tensor.payload, tensor.metadata, tensor.index)):
         for channel in range(3):
-            mine = tensor.channel == channel
+            mine = tensor.group == channel
             assert stream.length[mine].sum() == sizes[row, channel]
             starts, lengths = stream.start[mine], stream.length[mine]
             assert starts.tolist() == (np.cumsum(lengths) - lengths).tolist()
@@ -80,10 +87,31 @@ def test_bursts_are_those_that_the_bytes_touch(spec):
         1
         for stream in (tensor.payload, tensor.metadata, tensor.index)
         for channel in range(3)
-        if stream.length[tensor.channel == channel].sum() % BURST
+        if stream.length[tensor.group == channel].sum() % BURST
     )
     assert len(extra) == partial
     assert (extra[:, k.J_PBURSTS] == 1).all()
+
+
+@pytest.mark.parametrize("stripe_bytes", [32, 64, 256])
+def test_bursts_by_channel_are_those_whose_stripe_lies_there(stripe_bytes):
+    striped = machine(
+        memory={"channels": 3, "placement": "stripe", "stripe_bytes": stripe_bytes}
+    )  # fmt: skip
+    rng = np.random.default_rng(stripe_bytes)
+    jobs = np.zeros((40, k.JOB_COLUMNS), np.int64)
+    for address, count in ((k.J_PADDR, k.J_PBURSTS), (k.J_MADDR, k.J_MBURSTS)):
+        jobs[:, address] = rng.integers(0, 1000, len(jobs)) * BURST
+        jobs[:, count] = rng.integers(0, 70, len(jobs))
+    found = bursts_by_channel(jobs, np.zeros(len(jobs), np.int64), striped)
+    for i, (payload, metadata) in enumerate(
+        zip(jobs[:, [k.J_PADDR, k.J_PBURSTS]], jobs[:, [k.J_MADDR, k.J_MBURSTS]], strict=True)
+    ):
+        for stream, (address, count) in enumerate((payload, metadata)):
+            places = address + BURST * np.arange(count)
+            by_hand = np.bincount(places // stripe_bytes % 3, minlength=3)
+            assert found[stream, i].tolist() == by_hand.tolist()
+    assert not found[2].any()
 
 
 def test_the_index_cache_fetches_ahead_and_makes_a_jump_wait():

@@ -33,6 +33,22 @@ MACHINES = {
     "one stream, little outstanding": machine(
         memory={"channels": 1}, dma={"streams": 1, "outstanding": 4}
     ),
+    "striped": machine(
+        memory={"channels": 3, "placement": "stripe", "stripe_bytes": 256},
+        buffer={"tile_bytes": 1 << 17},
+    ),
+    "striped burst by burst, one unit, FIFOs two rows deep": machine(
+        memory={"channels": 2, "placement": "stripe", "stripe_bytes": 32},
+        codec={
+            "compressors": 1, "decompressors": 1, "fifo_bytes": 64, "metadata_fifo_bytes": 64
+        },
+        buffer={"tile_bytes": 1 << 17},
+    ),
+    "striped, codec at half the channels' rate": machine(
+        memory={"channels": 2, "placement": "stripe", "stripe_bytes": 64},
+        codec={"clock_mhz": 100, "compressors": 1, "decompressors": 1, "fifo_bytes": 128},
+        buffer={"tile_bytes": 1 << 17},
+    ),
 }  # fmt: skip
 SPECS = ("fp32", "gecko-bias", "gecko-delta", "sfp:m=2,e=4", "sfp:m=4,exponent=gecko-delta")
 CASES = [(name, spec) for name in MACHINES for spec in SPECS]
@@ -53,16 +69,17 @@ def tasks_of(small, spec):
     """Three passes: the second reads what the first wrote, the third reads a part twice."""
     container, rows = parse_container(spec), RowStore()
     rng = np.random.default_rng(len(spec))
-    top, first, tensors = np.zeros(small.memory.channels, np.int64), 0, []
+    groups = small.memory.groups
+    top, first, tensors = np.zeros(groups, np.int64), 0, []
     for values, zeros in ((40_000, 0.0), (36_000, 0.5), (20_001, 0.2)):
         x = rng.standard_normal(values, dtype=np.float32)
         x[rng.random(values) < zeros] = 0
         stored = store(container, [x], full_values=values, signed=None)
-        sizes = -(-extent_bytes(stored, first, small.memory.channels) // 4096) * 4096
+        sizes = -(-extent_bytes(stored, first, groups) // 4096) * 4096
         ends = np.cumsum(sizes, axis=0)
         tensors.append(
             place(
-                str(values), stored, container, small, first_channel=first,
+                str(values), stored, container, small, first_group=first,
                 row_base=rows.add(held_rows(container, [x], full_values=values, signed=None)),
                 base=top + ends - sizes,
             )
@@ -84,7 +101,7 @@ def test_bytes_are_exact_and_time_is_within_one_percent(name, spec, monkeypatch)
     run = MemoryPath(small, *rows, "bandwidth").run(tasks)
     monkeypatch.setattr(
         path_module, "Channels",
-        lambda env, m, p, r, _: NaiveChannels(env, parameters(m), m.memory.channels, p, r),
+        lambda env, m, p, r, _, fit: NaiveChannels(env, m, parameters(m, fit), p, r),
     )  # fmt: skip
     naive = MemoryPath(small, *rows, "bandwidth").run(tasks)
     reads, writes = naive.counts

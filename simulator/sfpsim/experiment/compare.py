@@ -38,6 +38,7 @@ from sfpsim.experiment.result import (
 from sfpsim.experiment.step import StepRun, StepSimulation
 from sfpsim.experiment.tensors import FLOATS, Kept, Tensors
 from sfpsim.formats import exponent_counts
+from sfpsim.hardware.dram.fit import fit_of
 from sfpsim.hardware.machine import Detail, Machine, load_machine, parse_detail
 from sfpsim.trace.schema import TensorRecord
 from sfpsim.workload.training import PassPlan, plan_trace
@@ -149,6 +150,7 @@ class _Replayer:
         self.trace = trace
         self.timeline = timeline
         self.machine = machine
+        self.fit = fit_of(machine)
         self.detail = detail
         self.per_tensor = per_tensor
         self.baseline = parse_container(machine.baseline)
@@ -358,7 +360,7 @@ class _Replayer:
     def comparison(self, results: list[ContainerResult], level: Detail) -> Comparison:
         records = self.trace.records
         device = self.machine.device
-        fit = device.fit
+        fit = self.fit
         note = (
             f"{level}: peak {device.peak_gbps:.1f} GB/s a channel at the efficiency fitted to "
             f"detailed ({fit.read:.3f} reads, {fit.write:.3f} writes, {fit.mixed:.3f} mixed, "

@@ -16,6 +16,7 @@ from sfpsim.energy.model import (
 from sfpsim.experiment.result import Band, DramEnergy, Energy, Limits
 from sfpsim.experiment.step import StepRun
 from sfpsim.hardware.array import compute_ps
+from sfpsim.hardware.dram.fit import fit_of
 from sfpsim.hardware.machine import Machine
 from sfpsim.hardware.path import Report
 
@@ -113,7 +114,7 @@ def dram_energy(step: StepRun, machine: Machine, level: Level) -> DramEnergy:
     """Return the energy of all channels over a step, pJ.
 
     In `bandwidth` detail activations and the time with a row open are estimated: the
-    device's fitted activations a burst, and a row open whenever the bus is busy.
+    fitted activations a burst, and a row open whenever the bus is busy.
     """
     device = machine.device
     run, done = step.run, step.run.counts
@@ -122,7 +123,8 @@ def dram_energy(step: StepRun, machine: Machine, level: Level) -> DramEnergy:
     if step.detail == "detailed":
         act, refreshes, opened = (int(x.sum()) for x in (done.act, done.ref, done.open_cycles))
     else:
-        a_burst = device.fit.activations if device.fit else device.burst_bytes / device.row_bytes
+        fit = fit_of(machine)
+        a_burst = fit.activations if fit else device.burst_bytes / device.row_bytes
         act, refreshes = round((reads + writes) * a_burst), cycles // device.trefi
         opened = min(cycles, int(done.busy_ps.sum()) * device.tck_den // device.tck_ps)
     counts = DramCounts(

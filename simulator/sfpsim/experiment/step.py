@@ -69,24 +69,24 @@ class StepSimulation:
         )
 
     def _place(self) -> tuple[dict[str, Placed], RowStore]:
-        """Measure every tensor and lay it out behind the one before it, in each channel."""
-        channels = self.machine.memory.channels
-        top = np.zeros(channels, np.int64)
+        """Measure every tensor and lay it out behind the one before it, in each group."""
+        groups = self.machine.memory.groups
+        top = np.zeros(groups, np.int64)
         placed: dict[str, Placed] = {}
         rows = RowStore()
         first = 0
         for name, record in self.records.items():
             kept, stored = self.tensors.keep(record, self.policy)
             self.kept[name] = kept
-            padded = -(-extent_bytes(stored, first, channels) // PAGE_BYTES) * PAGE_BYTES
+            padded = -(-extent_bytes(stored, first, groups) // PAGE_BYTES) * PAGE_BYTES
             ends = np.cumsum(padded, axis=0)
             row_base = rows.add(self.tensors.rows(record, kept.container))
             placed[name] = place(
-                name, stored, kept.container, self.machine, first_channel=first,
+                name, stored, kept.container, self.machine, first_group=first,
                 row_base=row_base, base=top + ends - padded,
             )  # fmt: skip
             top = top + ends[-1]
-            first = (first + len(stored.blocks.values)) % channels
+            first = (first + len(stored.blocks.values)) % groups
         return placed, rows
 
     def _chip_bytes(self, transfer: Transfer) -> int:

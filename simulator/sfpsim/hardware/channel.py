@@ -19,31 +19,36 @@ from numpy.typing import NDArray
 from sfpsim.errors import InputError
 from sfpsim.hardware import kernels as k
 from sfpsim.hardware.dram import engine as e
-from sfpsim.hardware.dram.device import Device
+from sfpsim.hardware.dram.device import Device, Fit
 from sfpsim.hardware.dram.simulate import ChannelState, timings
 from sfpsim.hardware.machine import Detail, Machine
 
 I64 = NDArray[np.int64]
 
 
-def parameters(machine: Machine) -> I64:
-    """Return the kernels' parameters of one channel of `machine`, int64."""
+def parameters(machine: Machine, fit: Fit | None) -> I64:
+    """Return the kernels' parameters of `machine`, int64; without a `fit` at the peak."""
     par = np.zeros(k.PARAMETER_COLUMNS, np.int64)
-    codec, dma, device = machine.codec, machine.dma, machine.device
+    codec, dma, memory, device = machine.codec, machine.dma, machine.memory, machine.device
     par[k.P_CODEC_PS] = codec.period_ps
     par[k.P_FIFO] = max(2, codec.fifo_bytes // device.burst_bytes)
     par[k.P_MFIFO] = max(2, codec.metadata_fifo_bytes // device.burst_bytes)
     par[k.P_WINDOW] = dma.outstanding
-    units = [codec.decompressors, dma.streams, codec.compressors, dma.streams]
-    par[k.P_SLOT : k.P_SLOT + k.CLASSES + 1] = np.cumsum([0, *units])
-    _fitted(par, device)
+    units = [0, codec.decompressors, dma.streams, codec.compressors, dma.streams]
+    together = memory.channels // memory.groups
+    par[k.P_SLOT : k.P_SLOT + k.CLASSES + 1] = np.cumsum(units) * together
+    par[k.P_CHANNELS] = memory.channels
+    stripe = memory.stripe_bytes
+    par[k.P_STRIPE] = (stripe // device.burst_bytes).bit_length() - 1 if stripe else -1
+    _fitted(par, device, fit)
+    if stripe:
+        par[k.P_QUEUE_PS] = device.controller.queue * par[k.P_READ_PS]
     par[k.P_BURST_SHIFT] = (device.burst_bytes * 8).bit_length() - 1
     par[k.P_TCK_NUM], par[k.P_TCK_DEN] = device.tck_ps, device.tck_den
     return par
 
 
-def _fitted(par: I64, device: Device) -> None:
-    fit = device.fit
+def _fitted(par: I64, device: Device, fit: Fit | None) -> None:
     read, write, mixed = (fit.read, fit.write, fit.mixed) if fit else (1.0, 1.0, 1.0)
     par[k.P_READ_PS] = round(device.burst_ps / read)
     par[k.P_WRITE_PS] = round(device.burst_ps / write)
@@ -73,27 +78,32 @@ class ChannelCounts:
 class Channels:
     """All channels: queues of jobs by class, codec units, controllers, DRAM.
 
-    ``submit(jobs, channel)`` returns an event that fires, at its time, when the last job
-    is done.
+    Codec units and plain streams, the slots, come in groups: one a channel or, where blocks
+    are striped over the channels, one for all of them. ``submit(jobs, group)`` returns an
+    event that fires, at its time, when the last job is done.
     """
 
     def __init__(
-        self, env: simpy.Environment, machine: Machine, rows_p: Any, rows_m: Any, detail: Detail
-    ) -> None:
+        self, env: simpy.Environment, machine: Machine, rows_p: Any, rows_m: Any, detail: Detail,
+        fit: Fit | None,
+    ) -> None:  # fmt: skip
         self.env = env
-        self.par = parameters(machine)
+        self.par = parameters(machine, fit)
         self.detail = detail
         self._check_rows(rows_p, rows_m)
-        count, slots = machine.memory.channels, int(self.par[k.P_SLOT + k.CLASSES])
+        count, groups = machine.memory.channels, machine.memory.groups
+        slots = int(self.par[k.P_SLOT + k.CLASSES])
         self.state = np.zeros((count, k.CHANNEL_COLUMNS), np.int64)
-        self.slots = np.zeros((count * slots, k.SLOT_COLUMNS), np.int64)
+        self.slots = np.zeros((groups * slots, k.SLOT_COLUMNS), np.int64)
         self.slots[:, k.S_JOB] = -1
+        self.slots[:, k.S_OFFER] = np.arange(groups * slots)
+        self.slots[:, k.S_CHANNEL] = np.arange(groups * slots) // slots
         self.offer = np.full(count * slots, k.FAR, np.int64)
         deepest = int(self.par[[k.P_FIFO, k.P_MFIFO, k.P_WINDOW]].max())
-        self.times = np.zeros((count * slots, 4, 1 << (deepest - 1).bit_length()), np.int64)
+        self.times = np.zeros((groups * slots, 4, 1 << (deepest - 1).bit_length()), np.int64)
         self.rows = (rows_p, rows_m)
         self.dram = dram_state(count, machine.device)
-        self.queue = np.zeros((count, k.CLASSES, 64), np.int64)
+        self.queue = np.zeros((groups, k.CLASSES, 64), np.int64)
         self.jobs = np.zeros((0, k.JOB_COLUMNS), np.int64)
         self.free_jobs: list[int] = []
         self.tickets = np.zeros((64, 2), np.int64)
@@ -114,14 +124,14 @@ class Channels:
                     f"{self.par[depth]} bursts: it takes rows of up to {bits} bits"
                 )
 
-    def submit(self, jobs: I64, channel: I64) -> simpy.Event:
-        """Queue `jobs` (rows of the kernels' columns), each in its channel, in order.
+    def submit(self, jobs: I64, group: I64) -> simpy.Event:
+        """Queue `jobs` (rows of the kernels' columns), each in its group, in order.
 
         The event fires when all of them are done.
         """
         event = self.env.event()
         moves = jobs[:, k.J_PBURSTS] + jobs[:, k.J_MBURSTS] + jobs[:, k.J_IBURSTS] > 0
-        jobs, channel = jobs[moves], channel[moves]
+        jobs, group = jobs[moves], group[moves]
         if not len(jobs):
             return event.succeed()
         ids = self._places(len(jobs))
@@ -132,29 +142,29 @@ class Channels:
         self.tickets[ticket] = len(jobs), 0
         self.waiting[ticket] = event, ids
         kinds = jobs[:, k.J_CLASS]
-        where = channel * k.CLASSES + kinds
+        where = group * k.CLASSES + kinds
         for pair in np.unique(where).tolist():
-            channel_number, kind = divmod(pair, k.CLASSES)
-            self._enqueue(channel_number, kind, np.array(ids)[where == pair])
+            number, kind = divmod(pair, k.CLASSES)
+            self._enqueue(number, kind, np.array(ids)[where == pair])
         if not self.wake.triggered:
             self.wake.succeed()
         return event
 
-    def _enqueue(self, channel: int, kind: int, ids: I64) -> None:
-        head, tail = (int(self.state[channel, c + kind]) for c in (k.C_HEAD, k.C_TAIL))
+    def _enqueue(self, group: int, kind: int, ids: I64) -> None:
+        head, tail = (int(self.state[group, c + kind]) for c in (k.C_HEAD, k.C_TAIL))
         while tail - head + len(ids) > self.queue.shape[2]:
             self._grow_queue()
-        self.queue[channel, kind, (tail + np.arange(len(ids))) % self.queue.shape[2]] = ids
-        self.state[channel, k.C_TAIL + kind] += len(ids)
+        self.queue[group, kind, (tail + np.arange(len(ids))) % self.queue.shape[2]] = ids
+        self.state[group, k.C_TAIL + kind] += len(ids)
 
     def _grow_queue(self) -> None:
         """Double every ring, each unrolled from its head on."""
         size = self.queue.shape[2]
         larger = np.zeros((*self.queue.shape[:2], 2 * size), np.int64)
-        for channel, kind in np.ndindex(*self.queue.shape[:2]):
-            head, tail = (int(self.state[channel, c + kind]) for c in (k.C_HEAD, k.C_TAIL))
+        for group, kind in np.ndindex(*self.queue.shape[:2]):
+            head, tail = (int(self.state[group, c + kind]) for c in (k.C_HEAD, k.C_TAIL))
             at = np.arange(head, tail)
-            larger[channel, kind, at % (2 * size)] = self.queue[channel, kind, at % size]
+            larger[group, kind, at % (2 * size)] = self.queue[group, kind, at % size]
         self.queue = larger
 
     def _places(self, count: int) -> list[int]:

@@ -2,11 +2,13 @@
 
 simpy sees blocks; everything finer is here. A channel has *slots*: a read slot is a
 decompressor (or a plain DMA stream), a write slot a compressor (or a plain DMA stream).
-A slot works on one *job*, a block of a tensor. `run_bandwidth` and `run_detailed` share
-the slots and differ in what serves a burst. Both always take the earliest event of all
-channels and stop where a ticket (a set of jobs that somebody waits for) is done, so that
-nothing happens later than something that could have changed it: cutting a run into
-batches does not change it. docs/hardware.md says what enters and leaves in each cycle.
+A slot works on one *job*, a block of a tensor. Where blocks are striped over the channels
+all slots form one *group* above them; else each channel has a group of its own.
+`run_bandwidth` and `run_detailed` share the slots and differ in what serves a burst. Both
+always take the earliest event of all channels and stop where a ticket (a set of jobs that
+somebody waits for) is done, so that nothing happens later than something that could have
+changed it: cutting a run into batches does not change it. docs/hardware.md says what
+enters and leaves in each cycle.
 
 Times are integer picoseconds at the edges; codec units count codec cycles, DRAM its own
 clock's. What happens behind a controller's queues is in `sfpsim.hardware.dram.engine`.
@@ -24,7 +26,7 @@ from sfpsim.hardware.dram import engine as e
 # A job, one row of int64.
 J_CLASS = 0  # DECODE, PLAIN_READ, ENCODE, PLAIN_WRITE
 J_READY = 1  # ps; may not start before
-J_PADDR = 2  # payload: byte address of the first burst in the channel
+J_PADDR = 2  # payload: byte address of the first burst, in its channel or over all (striped)
 J_PBURSTS = 3
 J_MADDR = 4  # metadata
 J_MBURSTS = 5
@@ -66,23 +68,27 @@ S_OUT = 15  # bursts served
 S_START = 16
 S_STREAM = 17  # which stream its next burst is of
 S_AT = 18  # where in the row store the next row is
-SLOT_COLUMNS = 19
+S_OFFER = 19  # where in `offer` its next burst stands; this and the next outlive the job
+S_CHANNEL = 20  # the channel that sees it there
+SLOT_COLUMNS = 21
 
 # times[slot, T_*]: rings by burst number.
 T_PDATA, T_MDATA, T_PFREE, T_MFREE = 0, 1, 2, 3
 
 # A channel.
 C_NEXT = 0  # ps; its next event
-C_BUS = 1  # ps; the data bus is taken until then
+C_BUS = 1  # ps; the data bus is taken until then, by what was taken so far
 C_TURN = 2  # round-robin pointer
 C_READS = 3
 C_WRITES = 4
 C_BUSY = 5  # ps of data on the bus
-C_HEAD = 6  # first of CLASSES: next job in each class's queue (a ring)
+C_HEAD = 6  # first of CLASSES, of a group: next job in each class's queue (a ring)
 C_TAIL = 10
 C_LAST = 14  # ps; end of the last data or command
 C_TAKES = 15  # detailed only: the DRAM cycle in which the next burst could be taken
-CHANNEL_COLUMNS = 16
+C_READEND = 16  # bandwidth only: ps; until then the last read, the last write is on the bus
+C_WRITEEND = 17
+CHANNEL_COLUMNS = 18
 
 # A request of the DRAM engine, beyond its own columns.
 Q_SLOT, Q_STREAM, Q_NUMBER = e.REQUEST_COLUMNS, e.REQUEST_COLUMNS + 1, e.REQUEST_COLUMNS + 2
@@ -98,33 +104,36 @@ P_READ_PS = 5  # bandwidth detail: a burst of reads alone
 P_WRITE_PS = 6
 P_MIXED_PS = 7
 P_LATENCY_PS = 8
-P_SLOT = 9  # first of CLASSES + 1: the first slot of each class; the last: all slots
+P_SLOT = 9  # first of CLASSES + 1: the first slot of each class in a group; the last: all
 P_TCK_NUM = 14  # clock period = NUM / DEN ps
 P_TCK_DEN = 15
-PARAMETER_COLUMNS = 16
+P_CHANNELS = 16
+P_STRIPE = 17  # log2 of the bursts that lie in a channel before the next one's; -1: all
+P_QUEUE_PS = 18  # bandwidth detail: the bursts that a channel takes ahead of its bus, as time
+PARAMETER_COLUMNS = 19
 
 FAR = 1 << 62
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _start(
-    c: int, kind: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any,
-    rows_p: Any, rows_m: Any, times: Any,
+    group: int, kind: int, now: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any,
+    par: Any, rows_p: Any, rows_m: Any, times: Any,
 ) -> None:  # fmt: skip
-    """Give the waiting jobs of a class, in order, to its free slots in channel `c`."""
-    first = c * par[P_SLOT + CLASSES]
+    """Give the waiting jobs of a class, in order, to its free slots in a group."""
+    first = group * par[P_SLOT + CLASSES]
     mask = queue.shape[2] - 1
-    while chan[c, C_HEAD + kind] < chan[c, C_TAIL + kind]:
+    while chan[group, C_HEAD + kind] < chan[group, C_TAIL + kind]:
         g = -1
         for s in range(first + par[P_SLOT + kind], first + par[P_SLOT + kind + 1]):
             if slots[s, S_JOB] < 0 and (g < 0 or slots[s, S_FREE] < slots[g, S_FREE]):
                 g = s
         if g < 0:
             return
-        job = queue[c, kind, chan[c, C_HEAD + kind] & mask]
-        chan[c, C_HEAD + kind] += 1
+        job = queue[group, kind, chan[group, C_HEAD + kind] & mask]
+        chan[group, C_HEAD + kind] += 1
         start = max(jobs[job, J_READY], slots[g, S_FREE])
-        for column in range(SLOT_COLUMNS):
+        for column in range(S_OFFER):
             slots[g, column] = 0
         slots[g, S_JOB] = job
         period = par[P_CODEC_PS]
@@ -137,7 +146,7 @@ def _start(
         slots[g, S_IREADY] = FAR if jobs[job, J_DEPENDENT] else start
         if kind >= ENCODE:
             _encode(g, jobs, slots, par, rows_p, rows_m, times)
-        _offer(g, start, jobs, slots, offer, par, times)
+        _offer(g, max(start, now), jobs, slots, offer, par, times)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -260,52 +269,88 @@ def _encode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _stripe(burst: int, par: Any) -> tuple[int, int]:
+    """Channel and burst number within it of burst number `burst` of striped memory."""
+    stripe = burst >> par[P_STRIPE]
+    within = burst & ((1 << par[P_STRIPE]) - 1)
+    return stripe % par[P_CHANNELS], (stripe // par[P_CHANNELS] << par[P_STRIPE]) + within
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _burst(g: int, jobs: Any, slots: Any, par: Any) -> int:
+    """The number of the burst that slot `g` offers, by address."""
+    stream = slots[g, S_STREAM]
+    column = S_PNEXT if stream == PAYLOAD else (S_MNEXT if stream == METADATA else S_INEXT)
+    first = jobs[slots[g, S_JOB], J_PADDR + 2 * stream] >> (par[P_BURST_SHIFT] - 3)
+    return first + slots[g, column]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _offer(g: int, now: int, jobs: Any, slots: Any, offer: Any, par: Any, times: Any) -> None:
     """Note the next burst that slot `g` would send from `now` on, and when; FAR: none yet.
+
+    ``offer[channel * slots + slot]`` is where the channel sees it.
+    """
+    if jobs[slots[g, S_JOB], J_CLASS] < ENCODE:
+        when = _next_read(g, now, jobs, slots, par, times)
+    else:
+        when = _next_write(g, now, jobs, slots, times)
+    at = slots[g, S_OFFER]
+    if par[P_STRIPE] >= 0 and when < FAR:
+        offer[at] = FAR
+        channel, _ = _stripe(_burst(g, jobs, slots, par), par)
+        at = channel * par[P_SLOT + CLASSES] + g
+        slots[g, S_OFFER], slots[g, S_CHANNEL] = at, channel
+    offer[at] = max(when, now)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _next_read(g: int, now: int, jobs: Any, slots: Any, par: Any, times: Any) -> int:
+    """When a reading slot asks for its next burst, noting the stream; FAR: not known yet.
 
     The index goes first; metadata go before payload where they can go as soon.
     """
     job = slots[g, S_JOB]
-    if jobs[job, J_CLASS] >= ENCODE:
-        _offer_write(g, now, job, jobs, slots, offer, times)
-        return
     ring = times.shape[2] - 1
-    offer[g] = FAR
+    first = FAR
     if slots[g, S_INEXT] < jobs[job, J_IBURSTS]:
         slots[g, S_STREAM] = INDEX
-        offer[g] = slots[g, S_START]
-        return
+        return slots[g, S_START]
     depth, mdepth = par[P_FIFO] if jobs[job, J_ROWS] else par[P_WINDOW], par[P_MFIFO]
     number = slots[g, S_PNEXT]
     if number < jobs[job, J_PBURSTS] and number < slots[g, S_PFREED] + depth:
         room = times[g, T_PFREE, (number - depth) & ring]
         slots[g, S_STREAM] = PAYLOAD
-        offer[g] = max(slots[g, S_IREADY], room if number >= depth else 0)
+        first = max(slots[g, S_IREADY], room if number >= depth else 0)
     number = slots[g, S_MNEXT]
     if number < jobs[job, J_MBURSTS] and number < slots[g, S_MFREED] + mdepth:
         room = times[g, T_MFREE, (number - mdepth) & ring]
         when = max(slots[g, S_IREADY], room if number >= mdepth else 0)
-        if when <= max(now, offer[g]):
+        if when <= max(now, first):
             slots[g, S_STREAM] = METADATA
-            offer[g] = when
+            first = when
+    return first
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _offer_write(g: int, now: int, job: int, jobs: Any, slots: Any, offer: Any, times: Any) -> None:
+def _next_write(g: int, now: int, jobs: Any, slots: Any, times: Any) -> int:
+    """When a writing slot has its next burst, noting the stream; FAR: not known yet."""
+    job = slots[g, S_JOB]
     ring = times.shape[2] - 1
     plain = jobs[job, J_ROWS] == 0
-    offer[g] = FAR
+    first = FAR
     if slots[g, S_PNEXT] < slots[g, S_PKNOWN]:
         slots[g, S_STREAM] = PAYLOAD
-        offer[g] = slots[g, S_START] if plain else times[g, T_PDATA, slots[g, S_PNEXT] & ring]
+        first = slots[g, S_START] if plain else times[g, T_PDATA, slots[g, S_PNEXT] & ring]
     if slots[g, S_MNEXT] < slots[g, S_MKNOWN]:
         when = slots[g, S_START] if plain else times[g, T_MDATA, slots[g, S_MNEXT] & ring]
-        if when <= max(now, offer[g]):
+        if when <= max(now, first):
             slots[g, S_STREAM] = METADATA
-            offer[g] = when
+            first = when
     elif slots[g, S_PNEXT] == jobs[job, J_PBURSTS] and slots[g, S_INEXT] < jobs[job, J_IBURSTS]:
         slots[g, S_STREAM] = INDEX
-        offer[g] = slots[g, S_LAST]
+        first = slots[g, S_LAST]
+    return first
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -387,7 +432,7 @@ def _served(
         slots[g, S_FREE] = slots[g, S_CYCLE] * par[P_CODEC_PS]
         done = max(done, slots[g, S_FREE] + jobs[job, J_LATENCY])
     slots[g, S_JOB] = -1
-    offer[g] = FAR
+    offer[slots[g, S_OFFER]] = FAR
     ticket = jobs[job, J_TICKET]
     tickets[ticket, 0] -= 1
     tickets[ticket, 1] = max(tickets[ticket, 1], done)
@@ -399,11 +444,18 @@ def _served(
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _first_offer(c: int, offer: Any, chan: Any, per: int) -> int:
+def _first_offer(c: int, offer: Any, chan: Any, par: Any) -> int:
+    per = par[P_SLOT + CLASSES]
     first = FAR
-    for g in range(c * per, (c + 1) * per):
-        first = min(first, offer[g])
-    return max(first, chan[c, C_BUS]) if first < FAR else first
+    for at in range(c * per, (c + 1) * per):
+        first = min(first, offer[at])
+    return max(first, chan[c, C_BUS] - par[P_QUEUE_PS]) if first < FAR else first
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _slot(c: int, i: int, par: Any) -> int:
+    """The slot of offer number `i` to channel `c`."""
+    return i if par[P_STRIPE] >= 0 else c * par[P_SLOT + CLASSES] + i
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -422,10 +474,11 @@ def run_bandwidth(
     writers = par[P_SLOT + ENCODE]
     channels = chan.shape[0]
     horizon = until
-    for c in range(channels):
+    for group in range(queue.shape[0]):
         for kind in range(CLASSES):
-            _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
-        chan[c, C_NEXT] = _first_offer(c, offer, chan, per)
+            _start(group, kind, 0, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
+    for c in range(channels):
+        chan[c, C_NEXT] = _first_offer(c, offer, chan, par)
     while True:
         c = 0
         for i in range(1, channels):
@@ -436,7 +489,7 @@ def run_bandwidth(
             return horizon
         first = c * per
         best = -1
-        reading, writing = False, False
+        reading, writing = chan[c, C_READEND] > now, chan[c, C_WRITEEND] > now
         turn = chan[c, C_TURN]
         for i in range(per):
             if offer[first + i] <= now:
@@ -444,31 +497,39 @@ def run_bandwidth(
                 writing |= i >= writers
                 if best < 0 or (best < turn <= i):
                     best = i
-        g = first + best
+        g = _slot(c, best, par)
         stream = slots[g, S_STREAM]
         number = _accept(g, now, jobs, slots, par, rows_p, rows_m, times)
         cost = par[P_READ_PS] if best < writers else par[P_WRITE_PS]
         if reading and writing:
             cost = par[P_MIXED_PS]
-        data = now + cost
+        data = max(now, chan[c, C_BUS]) + cost
         chan[c, C_BUS] = data
         chan[c, C_BUSY] += cost
         chan[c, C_TURN] = best + 1 if best + 1 < per else 0
         if best < writers:
             chan[c, C_READS] += 1
+            chan[c, C_READEND] = data
             data += par[P_LATENCY_PS]
             _arrived(g, stream, number, data, jobs, slots, par, rows_p, rows_m, times)
         else:
             chan[c, C_WRITES] += 1
+            chan[c, C_WRITEEND] = data
         chan[c, C_LAST] = max(chan[c, C_LAST], data)
         kind = jobs[slots[g, S_JOB], J_CLASS]
         done = _served(g, data, jobs, slots, offer, par, tickets, finished)
         horizon = min(horizon, done)
         if slots[g, S_JOB] < 0:
-            _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
+            group = g // per
+            _start(
+                group, kind, now + 1, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times
+            )
         else:
-            _offer(g, now, jobs, slots, offer, par, times)
-        chan[c, C_NEXT] = _first_offer(c, offer, chan, per)
+            _offer(g, now + 1, jobs, slots, offer, par, times)
+        chan[c, C_NEXT] = _first_offer(c, offer, chan, par)
+        following = slots[g, S_CHANNEL]
+        if following != c:
+            chan[following, C_NEXT] = _first_offer(following, offer, chan, par)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -488,11 +549,11 @@ def _next_accept(c: int, offer: Any, st: Any, par: Any, tim: Any) -> int:
     per, writers = par[P_SLOT + CLASSES], par[P_SLOT + ENCODE]
     first = FAR
     if st[c, e.ST_READS] < tim[e.T_QUEUE]:
-        for g in range(c * per, c * per + writers):
-            first = min(first, offer[g])
+        for at in range(c * per, c * per + writers):
+            first = min(first, offer[at])
     if st[c, e.ST_WRITES] < tim[e.T_QUEUE]:
-        for g in range(c * per + writers, (c + 1) * per):
-            first = min(first, offer[g])
+        for at in range(c * per + writers, (c + 1) * per):
+            first = min(first, offer[at])
     return max(_cycle(first, par), st[c, e.ST_CLOCK] + 1) if first < FAR else first
 
 
@@ -506,7 +567,7 @@ def _ready_slot(c: int, now: int, offer: Any, chan: Any, st: Any, par: Any, tim:
         if room and offer[c * per + i] <= now and (best < 0 or (best < turn <= i)):
             best = i
     chan[c, C_TURN] = best + 1 if best + 1 < per else 0
-    return c * per + best
+    return _slot(c, best, par)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -532,9 +593,10 @@ def run_detailed(
     """
     channels = chan.shape[0]
     horizon = until
-    for c in range(channels):
+    for group in range(queue.shape[0]):
         for kind in range(CLASSES):
-            _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
+            _start(group, kind, 0, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
+    for c in range(channels):
         _plan(c, offer, chan, st, par, tim)
     while True:
         c = 0
@@ -566,7 +628,7 @@ def run_detailed(
                 if not kind:
                     done = _deliver(
                         c, request, _ps(cycle, par), _ps(end, par), jobs, queue, slots, offer,
-                        chan, par, tickets, finished, rows_p, rows_m, times, rq,
+                        chan, par, tickets, finished, rows_p, rows_m, times, st, rq, tim,
                     )  # fmt: skip
                     horizon = min(horizon, done)
             e.choose(st[c], bk[c], tm[c], rq[c], tim)
@@ -587,9 +649,10 @@ def _take_burst(
     g = _ready_slot(c, now, offer, chan, st, par, tim)
     job, stream = slots[g, S_JOB], slots[g, S_STREAM]
     kind = jobs[job, J_CLASS]
+    acc = _burst(g, jobs, slots, par)
+    if par[P_STRIPE] >= 0:
+        _, acc = _stripe(acc, par)
     number = _accept(g, now, jobs, slots, par, rows_p, rows_m, times)
-    address = jobs[job, J_PADDR + 2 * stream] + (number << (par[P_BURST_SHIFT] - 3))
-    acc = address >> (par[P_BURST_SHIFT] - 3)
     row = e.field(acc, e.M_ROW, tim)
     bank = e.bank_of(acc, row, tim)
     writes = 1 if kind >= ENCODE else 0
@@ -608,9 +671,13 @@ def _take_burst(
         if writes:
             done = _served(g, now, jobs, slots, offer, par, tickets, finished)
     if slots[g, S_JOB] < 0:
-        _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
+        group = g // par[P_SLOT + CLASSES]
+        _start(group, kind, now + 1, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
     else:
-        _offer(g, now, jobs, slots, offer, par, times)
+        _offer(g, now + 1, jobs, slots, offer, par, times)
+    following = slots[g, S_CHANNEL]
+    if following != c:
+        _plan(following, offer, chan, st, par, tim)
     return done
 
 
@@ -618,7 +685,7 @@ def _take_burst(
 def _deliver(
     c: int, request: int, now: int, data: int, jobs: Any, queue: Any, slots: Any, offer: Any,
     chan: Any, par: Any, tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any,
-    rq: Any,
+    st: Any, rq: Any, tim: Any,
 ) -> int:  # fmt: skip
     """Hand the data of a read to its slot; returns when a ticket is done by that, or FAR."""
     g = rq[c, request, Q_SLOT]
@@ -626,10 +693,17 @@ def _deliver(
     kind = jobs[slots[g, S_JOB], J_CLASS]
     _arrived(g, stream, number, data, jobs, slots, par, rows_p, rows_m, times)
     done = _served(g, data, jobs, slots, offer, par, tickets, finished)
+    before = slots[g, S_CHANNEL]
     if slots[g, S_JOB] < 0:
-        _start(c, kind, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
+        group = g // par[P_SLOT + CLASSES]
+        _start(group, kind, now, jobs, queue, slots, offer, chan, par, rows_p, rows_m, times)
     else:
         _offer(g, now, jobs, slots, offer, par, times)
+    following = slots[g, S_CHANNEL]
+    if before != c:
+        _plan(before, offer, chan, st, par, tim)
+    if following not in (before, c):
+        _plan(following, offer, chan, st, par, tim)
     return done
 
 

@@ -107,7 +107,7 @@ class Dma(Struct, frozen=True, kw_only=True):
 
 
 class IndexCache(Struct, frozen=True, kw_only=True):
-    """Lines of index entries kept for each channel; the next line is fetched ahead."""
+    """Lines of index entries, a channel (pooled where striped); the next is fetched ahead."""
 
     lines: int
     line_bytes: int
@@ -115,17 +115,27 @@ class IndexCache(Struct, frozen=True, kw_only=True):
 
 
 class Memory(Struct, frozen=True, kw_only=True):
-    """Channels of one device, how extents are given out and the default level of detail.
+    """Channels of one device, what lies where in them and the default level of detail.
 
-    `extents`: `stack` (the stash on a bump stack, the rest at its worst case),
-    `worst-case` (everything at its worst case) or `paged` (pages of 4 KiB).
+    `placement`: `block` (each block in one channel, codec units in front of every
+    controller) or `stripe` (every `stripe_bytes` in the next channel, the codec units of all
+    channels above the interleaver). `extents`: `stack` (the stash on a bump stack, the rest
+    at its worst case), `worst-case` (everything at its worst case) or `paged` (pages of
+    4 KiB).
     """
 
     device: str
     channels: int
     detail: Detail
+    placement: Literal["block", "stripe"]
     extents: Literal["stack", "worst-case", "paged"]
     source: str
+    stripe_bytes: int | None = None
+
+    @property
+    def groups(self) -> int:
+        """Groups of codec units and plain streams: one a channel, or one above all."""
+        return self.channels if self.placement == "block" else 1
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -172,6 +182,19 @@ class Machine(Struct, frozen=True, kw_only=True):
                 raise InputError(f"machine {self.name}: {key}={value} is above {limit}")
         _check_clock(self.name, self.codec.clock_mhz)
         _check_clock(self.name, self.compute.clock_mhz)
+        self._check_stripe()
+
+    def _check_stripe(self) -> None:
+        size, burst = self.memory.stripe_bytes, self.device.burst_bytes
+        where = f"machine {self.name}: memory.stripe_bytes={size}"
+        if self.memory.placement == "block":
+            if size is not None:
+                raise InputError(f"{where} goes with placement stripe, not block")
+        elif size is None or size < burst or size & (size - 1):
+            raise InputError(
+                f"{where}: placement stripe takes a power of two of at least a burst "
+                f"({burst} bytes)"
+            )
 
     @property
     def device(self) -> Device:

@@ -17,8 +17,15 @@ from numpy.typing import NDArray
 from sfpsim.containers.base import ROW_VALUES
 from sfpsim.hardware import kernels as k
 from sfpsim.hardware.channel import ChannelCounts, Channels
+from sfpsim.hardware.dram.fit import fit_of
 from sfpsim.hardware.machine import Detail, Machine
-from sfpsim.hardware.placement import IndexCache, Placed, read_jobs, write_jobs
+from sfpsim.hardware.placement import (
+    IndexCache,
+    Placed,
+    bursts_by_channel,
+    read_jobs,
+    write_jobs,
+)
 
 I64 = NDArray[np.int64]
 MAX_TILES = 512
@@ -51,6 +58,9 @@ class Task:
 @dataclass(kw_only=True)
 class Report:
     """What a task did: end (ps), bytes moved and each part's time alone (ps).
+
+    `busy` holds int64 arrays: of ``dram`` and ``metadata`` by channel, of ``decoder`` and
+    ``encoder`` by group of codec units (one a channel; striped: all in the first entry).
 
     `wait_ps` is how long its reads waited for earlier passes' writes beyond the time in which
     the busiest channel moved data, `wait_encoder_ps` that part of it in which the writing
@@ -115,16 +125,15 @@ def _spread(move: Move, tiles: int, tile: int) -> I64:
 
 
 class Dma:
-    """Turns the blocks of a tile into jobs of the channels, and counts them on a report."""
+    """Turns the blocks of a tile into jobs of the groups, and counts them on a report."""
 
     def __init__(self, machine: Machine, channels: Channels) -> None:
         self.channels = channels
-        self.codec = machine.codec
+        self.machine = machine
         self.burst = machine.device.burst_bytes
-        cache = machine.index_cache
-        self.caches = [
-            IndexCache(cache.lines, cache.line_bytes) for _ in range(machine.memory.channels)
-        ]
+        cache, groups = machine.index_cache, machine.memory.groups
+        lines = cache.lines * (machine.memory.channels // groups)
+        self.caches = [IndexCache(lines, cache.line_bytes) for _ in range(groups)]
 
     def read(self, task: Task, report: Report, tile: int, tiles: int) -> simpy.Event:
         """Fetch what a tile needs; the event fires when it is in the buffer."""
@@ -132,7 +141,7 @@ class Dma:
         for move in task.reads:
             blocks = _spread(move, tiles, tile)
             found = read_jobs(move.tensor, blocks, self.caches, self.burst)
-            jobs.append((found, move.tensor.channel[blocks]))
+            jobs.append((found, move.tensor.group[blocks]))
         return self._submit(jobs, report)
 
     def write(self, task: Task, report: Report, tile: int, tiles: int) -> simpy.Event:
@@ -140,36 +149,36 @@ class Dma:
         jobs = []
         for move in task.writes:
             blocks = _spread(move, tiles, tile)
-            channel = move.tensor.channel[blocks]
+            group = move.tensor.group[blocks]
             found, extra = write_jobs(move.tensor, blocks, self.burst)
-            jobs += [(found, channel), (extra, channel[extra[:, k.J_ROWSTART]])]
+            jobs += [(found, group), (extra, group[extra[:, k.J_ROWSTART]])]
         return self._submit(jobs, report)
 
     def _submit(self, jobs: list[tuple[I64, I64]], report: Report) -> simpy.Event:
         if not jobs:
             return self.channels.env.event().succeed()
         rows = np.concatenate([rows for rows, _ in jobs])
-        where = np.concatenate([channel for _, channel in jobs])
+        where = np.concatenate([group for _, group in jobs])
         self._count(report, rows, where)
         return self.channels.submit(rows, where)
 
     def _count(self, report: Report, jobs: I64, where: I64) -> None:
         par = self.channels.par
         reading = jobs[:, k.J_CLASS] < k.ENCODE
-        extra = jobs[:, k.J_MBURSTS] + jobs[:, k.J_IBURSTS]
-        bursts = jobs[:, k.J_PBURSTS] + extra
+        payload, *extra = bursts_by_channel(jobs, where, self.machine)
+        beside = sum(extra)
+        bursts = payload + beside
         report.read_bytes += int(bursts[reading].sum()) * self.burst
         report.write_bytes += int(bursts[~reading].sum()) * self.burst
         cost = np.where(reading, par[k.P_READ_PS], par[k.P_WRITE_PS])
-        np.add.at(report.busy["dram"], where, bursts * cost)
-        np.add.at(report.busy["metadata"], where, extra * cost)
-        units = {"decoder": (k.DECODE, self.codec.decompressors)}
-        units["encoder"] = (k.ENCODE, self.codec.compressors)
-        for part, (kind, count) in units.items():
+        report.busy["dram"] += cost @ bursts
+        report.busy["metadata"] += cost @ beside
+        for part, kind in (("decoder", k.DECODE), ("encoder", k.ENCODE)):
             mine = jobs[:, k.J_CLASS] == kind
             rows = jobs[mine, k.J_ROWS]
             cycles = rows + jobs[mine, k.J_DELAY]
-            np.add.at(report.busy[part], where[mine], cycles * par[k.P_CODEC_PS] // count)
+            units = par[k.P_SLOT + kind + 1] - par[k.P_SLOT + kind]
+            np.add.at(report.busy[part], where[mine], cycles * par[k.P_CODEC_PS] // units)
             report.codec_values += int(rows.sum()) * ROW_VALUES
 
 
@@ -198,7 +207,7 @@ class MemoryPath:
     def __init__(self, machine: Machine, rows_p: Any, rows_m: Any, detail: Detail) -> None:
         self.machine = machine
         self.env = simpy.Environment()
-        self.channels = Channels(self.env, machine, rows_p, rows_m, detail)
+        self.channels = Channels(self.env, machine, rows_p, rows_m, detail, fit_of(machine))
         self.dma = Dma(machine, self.channels)
         self.buffer = OnChipBuffer(self.env, machine.buffer.tiles)
         self.written: dict[tuple[str, int], simpy.Event] = {}

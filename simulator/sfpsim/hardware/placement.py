@@ -1,9 +1,10 @@
 """Where the blocks of a tensor lie, and the jobs that move them.
 
 Block i of a tensor lies in channel (h + i) mod C, its streams one after the other with
-those of the tensor's other blocks in that channel: payload, metadata, index. A burst that
-two blocks share is written once (write combining) and fetched for each. The last burst of
-a stream in a channel may be partial: it costs a read and a write.
+those of the tensor's other blocks in that channel: payload, metadata, index. Where memory is
+striped there is one such room over all channels. A burst that two blocks share is written
+once (write combining) and fetched for each. The last burst of a stream in a channel may be
+partial: it costs a read and a write.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ COUNTS = (k.J_PBURSTS, k.J_MBURSTS, k.J_IBURSTS)
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """One of a tensor's streams: per block, its start in its channel's extent and length."""
+    """One of a tensor's streams: per block, its start in its group's extent and length."""
 
     start: I64
     length: I64
@@ -51,12 +52,12 @@ class Placed:
 
     Attributes
     ----------
-    channel
-        int64, the channel of each block.
+    group
+        int64, the group of slots that moves each block: its channel, or 0 (striped).
     payload, metadata, index
-        Where each block lies in its channel's extents.
+        Where each block lies in its group's extents.
     base
-        int64 (3, channels): addresses of the payload, metadata and index extents.
+        int64 (3, groups): addresses of the payload, metadata and index extents.
     reads, writes
         int64 (blocks, `JOB_COLUMNS`): what fetches and what writes each block; the index
         lines of a read depend on the cache and are left out.
@@ -65,7 +66,7 @@ class Placed:
     """
 
     name: str
-    channel: I64
+    group: I64
     payload: Stream
     metadata: Stream
     index: Stream
@@ -77,7 +78,7 @@ class Placed:
     @property
     def blocks(self) -> int:
         """Number of blocks."""
-        return len(self.channel)
+        return len(self.group)
 
     @property
     def bytes(self) -> int:
@@ -85,47 +86,47 @@ class Placed:
         return int(sum(s.length.sum() for s in (self.payload, self.metadata, self.index)))
 
 
-def _stream(lengths: I64, channel: I64, channels: int) -> Stream:
+def _stream(lengths: I64, group: I64, groups: int) -> Stream:
     start = np.zeros_like(lengths)
     last = np.zeros(len(lengths), np.bool_)
-    for c in range(min(channels, len(lengths))):
-        mine = np.flatnonzero(channel == channel[c])
+    for c in range(min(groups, len(lengths))):
+        mine = np.flatnonzero(group == group[c])
         start[mine] = np.cumsum(lengths[mine]) - lengths[mine]
         last[mine[-1]] = True
     return Stream(start=start, length=lengths, last=last)
 
 
-def extent_bytes(stored: Stored, first_channel: int, channels: int) -> I64:
-    """Bytes of the payload, metadata and index extents, int64 (3, channels)."""
+def extent_bytes(stored: Stored, first_group: int, groups: int) -> I64:
+    """Bytes of the payload, metadata and index extents, int64 (3, groups)."""
     blocks = stored.blocks
     index = np.full(len(blocks.values), blocks.index_bits_per_block // 8, np.int64)
-    channel = (first_channel + np.arange(len(index))) % channels
-    out = np.zeros((3, channels), np.int64)
+    group = (first_group + np.arange(len(index))) % groups
+    out = np.zeros((3, groups), np.int64)
     for row, lengths in enumerate((blocks.payload_bytes, blocks.metadata_bytes, index)):
-        np.add.at(out[row], channel, lengths)
+        np.add.at(out[row], group, lengths)
     return out
 
 
 def place(
     name: str, stored: Stored, container: Container, machine: Machine, *,
-    first_channel: int, row_base: int, base: I64,
+    first_group: int, row_base: int, base: I64,
 ) -> Placed:  # fmt: skip
-    """Lay the blocks of `stored` out over the machine's channels from `first_channel` on.
+    """Lay the blocks of `stored` out over the machine's groups from `first_group` on.
 
     `row_base` is where its rows begin in the row store.
     """
     blocks = stored.blocks
-    channels = machine.memory.channels
-    channel = (first_channel + np.arange(len(blocks.values), dtype=np.int64)) % channels
-    index = np.full(len(channel), blocks.index_bits_per_block // 8, np.int64)
+    groups = machine.memory.groups
+    group = (first_group + np.arange(len(blocks.values), dtype=np.int64)) % groups
+    index = np.full(len(group), blocks.index_bits_per_block // 8, np.int64)
     lengths = (blocks.payload_bytes, blocks.metadata_bytes, index)
-    streams = [_stream(length, channel, channels) for length in lengths]
+    streams = [_stream(length, group, groups) for length in lengths]
     burst = machine.device.burst_bytes
-    jobs = _jobs(stored, container, streams, base[:, channel], burst)
+    jobs = _jobs(stored, container, streams, base[:, group], burst)
     jobs[:, k.J_ROWBASE] = row_base
     writes, partial = _write_jobs(jobs, container, machine, streams)
     return Placed(
-        name=name, channel=channel, payload=streams[0], metadata=streams[1], index=streams[2],
+        name=name, group=group, payload=streams[0], metadata=streams[1], index=streams[2],
         base=base, reads=_read_jobs(jobs, container, machine, streams), writes=writes,
         partial=partial,
     )  # fmt: skip
@@ -171,7 +172,7 @@ def _write_jobs(
 
 
 class IndexCache:
-    """Least recently used lines of index entries of one channel.
+    """Least recently used lines of index entries of one group.
 
     The next line is fetched ahead, so that only a jump waits for memory.
     """
@@ -200,14 +201,32 @@ def read_jobs(placed: Placed, blocks: I64, caches: list[IndexCache], burst: int)
     """Jobs that fetch `blocks`, in order, one row of int64 columns each."""
     jobs = placed.reads[blocks]
     if len(blocks) and placed.index.length[0]:
-        addresses = placed.base[2, placed.channel[blocks]] + placed.index.start[blocks]
-        for i, (channel, address) in enumerate(
-            zip(placed.channel[blocks].tolist(), addresses.tolist(), strict=True)
+        addresses = placed.base[2, placed.group[blocks]] + placed.index.start[blocks]
+        for i, (group, address) in enumerate(
+            zip(placed.group[blocks].tolist(), addresses.tolist(), strict=True)
         ):
-            lines, waits = caches[channel].look_up(address)
-            jobs[i, k.J_IBURSTS] = -(-lines * caches[channel].entries * INDEX_BYTES // burst)
+            lines, waits = caches[group].look_up(address)
+            jobs[i, k.J_IBURSTS] = -(-lines * caches[group].entries * INDEX_BYTES // burst)
             jobs[i, k.J_DEPENDENT] = waits
     return jobs
+
+
+def bursts_by_channel(jobs: I64, group: I64, machine: Machine) -> I64:
+    """Bursts of each job's payload, metadata and index in each channel, int64 (3, jobs, C)."""
+    channels, burst = machine.memory.channels, machine.device.burst_bytes
+    out = np.zeros((3, len(jobs), channels), np.int64)
+    stripe = machine.memory.stripe_bytes
+    for number, (address, count) in enumerate(zip(ADDRESSES, COUNTS, strict=True)):
+        if stripe is None:
+            out[number, np.arange(len(jobs)), group] = jobs[:, count]
+            continue
+        width = stripe // burst
+        first = jobs[:, address] // burst
+        ends = np.stack([first + jobs[:, count], first])[:, :, np.newaxis]
+        rounds, rest = np.divmod(ends, width * channels)
+        below = rounds * width + np.clip(rest - np.arange(channels) * width, 0, width)
+        out[number] = below[0] - below[1]
+    return out
 
 
 def write_jobs(placed: Placed, blocks: I64, burst: int) -> tuple[I64, I64]:

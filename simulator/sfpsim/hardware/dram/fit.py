@@ -1,13 +1,16 @@
 """Fits the efficiency of `bandwidth` detail to `detailed`: ``python -m sfpsim.hardware.dram.fit``.
 
-Each pattern is a few plain streams, each a run of consecutive blocks, that keep a channel
-busy. The command prints the ``fit:`` block of a device file; ``--table`` prints every
-pattern's time in both levels.
+Each pattern is a few plain streams, each a run of consecutive blocks, that keep the memory
+busy. Where blocks lie whole in a channel the fit is the device's: the command prints the
+``fit:`` block of its file. Where they are striped it depends on the machine, since every
+channel serves a part of every stream, and is measured when first asked for. ``--table``
+prints every pattern's time in both levels.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from dataclasses import dataclass
 
@@ -18,7 +21,7 @@ import simpy
 from sfpsim.containers.base import BLOCK_VALUES
 from sfpsim.hardware import kernels as k
 from sfpsim.hardware.channel import ChannelCounts, Channels
-from sfpsim.hardware.dram.device import Fit, load_device, presets
+from sfpsim.hardware.dram.device import Fit, presets
 from sfpsim.hardware.machine import Detail, Machine, load_machine
 
 BLOCK_BYTES = BLOCK_VALUES * 4
@@ -53,7 +56,7 @@ PATTERNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A pattern on one channel: time, ps, and what the channel did."""
+    """A pattern on a machine: time, ps, and what its channels did."""
 
     pattern: Pattern
     ps: int
@@ -61,8 +64,12 @@ class Measured:
 
     @property
     def bursts(self) -> int:
-        """Bursts on the bus."""
-        return int(self.counts.reads[0] + self.counts.writes[0])
+        """Bursts on all buses."""
+        return int((self.counts.reads + self.counts.writes).sum())
+
+    def share(self, burst_ps: float) -> float:
+        """Bursts over what the channels could carry at their peak, one every `burst_ps`."""
+        return self.bursts * burst_ps / (self.ps * len(self.counts.reads))
 
 
 def _jobs(
@@ -84,11 +91,18 @@ def _jobs(
     return jobs.reshape(-1, k.JOB_COLUMNS)
 
 
-def run(pattern: Pattern, machine: Machine, detail: Detail) -> Measured:
-    """Run `pattern` on one channel of `machine`."""
+def _channels(
+    env: simpy.Environment, machine: Machine, detail: Detail, known: Fit | None
+) -> Channels:
+    return Channels(env, machine, np.zeros(0, np.uint16), np.zeros(0, np.uint8), detail, known)
+
+
+def run(pattern: Pattern, machine: Machine, detail: Detail, known: Fit | None = None) -> Measured:
+    """Run `pattern` on the first group of `machine`; `known` is the fit for ``bandwidth``."""
     env = simpy.Environment()
-    channels = Channels(env, machine, np.zeros(0, np.uint16), np.zeros(0, np.uint8), detail)
-    jobs = _jobs(pattern, machine.device.burst_bytes, machine.device.row_bytes)
+    channels = _channels(env, machine, detail, known)
+    together = machine.memory.channels // machine.memory.groups
+    jobs = _jobs(pattern, machine.device.burst_bytes, machine.device.row_bytes * together)
     channels.submit(jobs, np.zeros(len(jobs), np.int64))
     env.run()
     return Measured(pattern=pattern, ps=channels.finish(), counts=channels.counts())
@@ -101,8 +115,18 @@ def one_channel(device: str) -> Machine:
     return msgspec.structs.replace(machine, memory=memory)
 
 
-def fit(device: str) -> Fit:
-    """Return the fit of `device`: a preset's name or a file.
+def fit_of(machine: Machine) -> Fit | None:
+    """Return the fit that `machine` runs with: its device's or, where striped, its own."""
+    return _striped(machine) if machine.memory.placement == "stripe" else machine.device.fit
+
+
+@functools.lru_cache
+def _striped(machine: Machine) -> Fit:
+    return fit(machine)
+
+
+def fit(machine: Machine) -> Fit:
+    """Measure the fit of `machine`: of one channel, or of a striped memory.
 
     Reads and writes alone come from their streams; mixed from the patterns with both. The
     patterns of a kind share one efficiency, the middle of their extremes, so the residual
@@ -113,11 +137,11 @@ def fit(device: str) -> Fit:
     InputError
         If there is no such device.
     """
-    machine, found = one_channel(device), load_device(device)
+    found = machine.device
     measured = [run(pattern, machine, "detailed") for pattern in PATTERNS]
 
     def efficiency(kind: list[Measured]) -> float:
-        shares = [m.bursts * found.burst_ps / m.ps for m in kind]
+        shares = [m.share(found.burst_ps) for m in kind]
         return 2 / (1 / min(shares) + 1 / max(shares))
 
     reads = [m for m in measured if not m.pattern.writes]
@@ -125,10 +149,10 @@ def fit(device: str) -> Fit:
     mixed = [m for m in measured if m.pattern.reads and m.pattern.writes]
     first = Pattern(name="one burst", reads=1, writes=0, block_bytes=found.burst_bytes)
     latency = _latency(first, machine) - found.burst_ps
-    activations = sum(int(m.counts.act[0]) for m in measured) / sum(m.bursts for m in measured)
+    activations = sum(int(m.counts.act.sum()) for m in measured) / sum(m.bursts for m in measured)
     shares = {"read": efficiency(reads), "write": efficiency(writes), "mixed": efficiency(mixed)}
     errors = [
-        abs(m.bursts * found.burst_ps / shares[kind] / m.ps - 1)
+        abs(m.share(found.burst_ps) / shares[kind] - 1)
         for kind, group in (("read", reads), ("write", writes), ("mixed", mixed))
         for m in group
     ]
@@ -141,20 +165,20 @@ def fit(device: str) -> Fit:
 
 
 def _latency(pattern: Pattern, machine: Machine) -> int:
-    """Time of one burst in an idle channel, ps."""
+    """Time of one burst in idle memory, ps."""
     env = simpy.Environment()
-    channels = Channels(env, machine, np.zeros(0, np.uint16), np.zeros(0, np.uint8), "detailed")
+    channels = _channels(env, machine, "detailed", None)
     jobs = _jobs(pattern, machine.device.burst_bytes, machine.device.row_bytes)[:1]
     done = channels.submit(jobs, np.zeros(1, np.int64))
     env.run(until=done)
     return int(env.now)
 
 
-def _table(device: str) -> str:
-    machine = one_channel(device)
+def _table(machine: Machine) -> str:
+    known = fit_of(machine)
     lines = ["pattern,detailed_ns,bandwidth_ns,error"]
     for pattern in PATTERNS:
-        exact, quick = (run(pattern, machine, detail).ps for detail in ("detailed", "bandwidth"))
+        exact, quick = (run(pattern, machine, d, known).ps for d in ("detailed", "bandwidth"))
         lines.append(
             f"{pattern.name!r},{exact / 1000:.1f},{quick / 1000:.1f},{quick / exact - 1:.4f}"
         )
@@ -165,14 +189,18 @@ def main(arguments: list[str]) -> None:
     """Print the fit of every device named, of all presets by default."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("devices", nargs="*", help="presets or files; all presets by default")
+    parser.add_argument("--machine", help="a striped machine instead: a preset or a file")
     parser.add_argument("--table", action="store_true", help="print every pattern instead")
     given = parser.parse_args(arguments)
-    for name in given.devices or presets():
+    machines = {name: one_channel(name) for name in given.devices or presets()}
+    if given.machine:
+        machines = {given.machine: load_machine(given.machine)}
+    for name, machine in machines.items():
         print(f"# {name}")
         if given.table:
-            print(_table(name))
+            print(_table(machine))
             continue
-        values = msgspec.to_builtins(fit(name))
+        values = msgspec.to_builtins(fit(machine))
         print("fit: {" + ", ".join(f"{key}: {value}" for key, value in values.items()) + "}")
 
 
