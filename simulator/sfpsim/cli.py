@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,10 +93,14 @@ def split_policies(texts: list[str]) -> list[str]:
 def _compare(
     trace: Any, policies: list[str], machine: str, detail: str | None = None,
     per_tensor: bool = False, out: Path | None = None, timeline: Path | None = None,
+    export: tuple[Path, str] | None = None,
 ) -> Any:  # fmt: skip
-    """Compare; whatever can be wrong with what was asked for is found before any work."""
+    """Compare; whatever can be wrong with what was asked for is found before any work.
+
+    With `export`, a file and its format, the DRAM traffic of the only policy goes there.
+    """
     from sfpsim.containers.policy import parse_policy
-    from sfpsim.experiment.compare import compare
+    from sfpsim.experiment.compare import compare, replay
     from sfpsim.hardware.machine import load_machine
 
     parsed, chosen = [parse_policy(p) for p in policies], load_machine(machine)
@@ -104,16 +109,29 @@ def _compare(
 
         make_folder(out)
     steps: dict[str, Any] | None = None if timeline is None else {}
-    with progress("measuring") as bar:
-        found = compare(
-            trace, parsed, machine=chosen, detail=detail, per_tensor=per_tensor, progress=bar,
-            timeline=steps,
-        )  # fmt: skip
+    with ExitStack() as stack:
+        if export is not None:
+            traffic = stack.enter_context(_traffic(*export, chosen.memory.channels))
+        options: dict[str, Any] = {
+            "machine": chosen, "detail": detail, "per_tensor": per_tensor, "timeline": steps,
+            "progress": stack.enter_context(progress("measuring")),
+        }  # fmt: skip
+        if export is None:
+            found = compare(trace, parsed, **options)
+        else:
+            found = replay(trace, parsed[0], taker=traffic, **options)
     if timeline is not None and steps is not None:
         from sfpsim.report.timeline import write_timeline
 
         write_timeline({policy.spec: steps[policy.spec] for policy in parsed}, timeline)
     return found
+
+
+def _traffic(path: Path, form: str, channels: int) -> Any:
+    from sfpsim.interop.address_trace import parse_format
+    from sfpsim.interop.traffic import TrafficExport
+
+    return TrafficExport(path, parse_format(form), channels)
 
 
 def _deliver(
@@ -197,8 +215,18 @@ def replay(
     per_tensor: PerTensor = False,
     out: Out = None,
     timeline: TimelineFile = None,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export-trace", metavar="FILE", help="Write the DRAM traffic as address "
+                     "traces, one a channel (NAME.ch0.EXT, ...; .gz: compressed)."),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--trace-format", metavar="F", help="Of --export-trace: dramsim3 (the "
+                     "default), ramulator, stl or rstl."),
+    ] = None,
     target: Json = None,
-) -> None:
+) -> None:  # fmt: skip
     """Replay a trace under one policy."""
     from sfpsim.report.table import layer_table, limiter_table
     from sfpsim.trace.reader import open_trace
@@ -209,8 +237,13 @@ def replay(
             f"replay takes one container, {len(policies)} given ({', '.join(policies)}): "
             "use compare for several"
         )
+    if form is not None and export is None:
+        raise InputError(f"--trace-format {form} goes with --export-trace FILE")
     check_target(target)
-    result = _compare(open_trace(trace), policies, machine, detail, per_tensor, out, timeline)
+    traffic = (export, form or "dramsim3") if export is not None else None
+    result = _compare(
+        open_trace(trace), policies, machine, detail, per_tensor, out, timeline, traffic
+    )  # fmt: skip
     _deliver(result, target, out)
     say(limiter_table(result), quiet=is_stdout(target))
     say(layer_table(result.containers[0]), quiet=is_stdout(target))

@@ -53,7 +53,12 @@ def test_more_mantissa_than_the_source_has(sfpsim, arrays, tmp_path):
         (("replay", "X", "--contianer", "fp32"), "--contianer"),
         (("replay", "X"), "--container"),
         (("replay",), "TRACE"),
-        (("replay", "X", "-c", "fp32", "--export-trace", "t"), "--export-trace"),
+        (("replay", "X", "-c", "fp32", "--trace-format", "stl"), "--export-trace FILE"),
+        (
+            ("replay", "X", "-c", "fp32", "--export-trace", "t", "--trace-format", "csv"),
+            "dramsim3, ramulator, stl, rstl",
+        ),
+        (("replay", "X", "-c", "fp32", "--export-trace", "no/where/t"), "cannot be written"),
         (("replay", "X", "-c", "fp32", "--machine", "tpu"), "'tpu'"),
         (("replay", "X", "-c", "fp32", "--detail", "coarse"), "'coarse'"),
         (("list", "nothing"), "containers, machines, devices, networks"),

@@ -101,7 +101,7 @@ def test_bytes_are_exact_and_time_is_within_one_percent(name, spec, monkeypatch)
     run = MemoryPath(small, *rows, "bandwidth").run(tasks)
     monkeypatch.setattr(
         path_module, "Channels",
-        lambda env, m, p, r, _, fit: NaiveChannels(env, m, parameters(m, fit), p, r),
+        lambda env, m, p, r, _, fit, __: NaiveChannels(env, m, parameters(m, fit), p, r),
     )  # fmt: skip
     naive = MemoryPath(small, *rows, "bandwidth").run(tasks)
     reads, writes = naive.counts

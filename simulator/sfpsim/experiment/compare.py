@@ -38,8 +38,9 @@ from sfpsim.experiment.result import (
 from sfpsim.experiment.step import StepRun, StepSimulation
 from sfpsim.experiment.tensors import FLOATS, Kept, Tensors
 from sfpsim.formats import exponent_counts
+from sfpsim.hardware.channel import Taker
 from sfpsim.hardware.dram.fit import fit_of
-from sfpsim.hardware.machine import Detail, Machine, load_machine, parse_detail
+from sfpsim.hardware.machine import Machine, load_machine, parse_detail
 from sfpsim.trace.schema import TensorRecord
 from sfpsim.workload.training import PassPlan, plan_trace
 
@@ -77,23 +78,28 @@ def compare(
     InputError
         If a policy, the machine or the detail is not known, or nothing is to be compared.
     """
-    chosen = load_machine(machine)
-    level = parse_detail(detail or chosen.memory.detail)
     parsed = [parse_policy(p) if isinstance(p, str) else p for p in policies]
     if not parsed:
         raise InputError("no container to compare: give at least one")
-    replayer = _Replayer(trace, chosen, level, per_tensor, timeline)
-    return replayer.comparison(_side_by_side(replayer, parsed, progress), level)
+    replayer = _Replayer(trace, machine, detail, per_tensor=per_tensor, timeline=timeline)
+    return replayer.comparison(_side_by_side(replayer, parsed, progress))
 
 
 def replay(
     trace: Any, policy: Policy | str, *, machine: str | Machine = "sfp-2024",
     detail: str | None = None, per_tensor: bool = False, progress: Progress | None = None,
+    timeline: Timeline | None = None, taker: Taker | None = None,
 ) -> Comparison:  # fmt: skip
-    """Replay `trace` under one policy; see `compare`."""
-    return compare(
-        trace, [policy], machine=machine, detail=detail, per_tensor=per_tensor, progress=progress
+    """Replay `trace` under one policy; see `compare`.
+
+    `taker` is told of every burst that the controllers take, step by step, for example a
+    `sfpsim.interop.traffic.TrafficExport`.
+    """
+    parsed = parse_policy(policy) if isinstance(policy, str) else policy
+    replayer = _Replayer(
+        trace, machine, detail, per_tensor=per_tensor, timeline=timeline, taker=taker
     )
+    return replayer.comparison(_side_by_side(replayer, [parsed], progress))
 
 
 class _Cancelled(Exception):
@@ -144,17 +150,18 @@ class _Replayer:
     """Replays one trace under one policy after the other, measuring tensors once."""
 
     def __init__(
-        self, trace: Any, machine: Machine, detail: Detail, per_tensor: bool,
-        timeline: Timeline | None,
+        self, trace: Any, machine: str | Machine, detail: str | None, *, per_tensor: bool,
+        timeline: Timeline | None, taker: Taker | None = None,
     ) -> None:  # fmt: skip
         self.trace = trace
         self.timeline = timeline
-        self.machine = machine
-        self.fit = fit_of(machine)
-        self.detail = detail
+        self.taker = taker
+        self.machine = load_machine(machine)
+        self.fit = fit_of(self.machine)
+        self.detail = parse_detail(detail or self.machine.memory.detail)
         self.per_tensor = per_tensor
-        self.baseline = parse_container(machine.baseline)
-        self.tensors = Tensors(trace, machine, self.baseline)
+        self.baseline = parse_container(self.machine.baseline)
+        self.tensors = Tensors(trace, self.machine, self.baseline)
         self.reference = self._reference_traffic()
 
     def _plans(self, policy: Policy) -> list[list[PassPlan]]:
@@ -185,7 +192,7 @@ class _Replayer:
         before = 0
         out = []
         for plans in steps:
-            simulation = StepSimulation(self.tensors, policy, plans, self.detail)
+            simulation = StepSimulation(self.tensors, policy, plans, self.detail, self.taker)
             out.append(simulation.run(partial(_tell_tasks, progress, before, total, policy.spec)))
             before += len(plans)
         return out
@@ -357,7 +364,9 @@ class _Replayer:
             total = c.add_energy(total, part)
         return total
 
-    def comparison(self, results: list[ContainerResult], level: Detail) -> Comparison:
+    def comparison(self, results: list[ContainerResult]) -> Comparison:
+        """Return the results with what they were made of."""
+        level = self.detail
         records = self.trace.records
         device = self.machine.device
         fit = self.fit

@@ -11,6 +11,7 @@ from sfpsim.containers.policy import Policy
 from sfpsim.experiment.tensors import Kept, Tensors
 from sfpsim.formats import FORMATS, FloatFormat
 from sfpsim.hardware.array import compute_ps, utilisation
+from sfpsim.hardware.channel import Taker
 from sfpsim.hardware.extents import PAGE_BYTES, Life, Usage, usage
 from sfpsim.hardware.machine import Detail
 from sfpsim.hardware.path import MemoryPath, Move, Run, Task
@@ -40,9 +41,11 @@ class StepSimulation:
     """Places the tensors of one step, turns its passes into tasks and runs them."""
 
     def __init__(
-        self, tensors: Tensors, policy: Policy, plans: list[PassPlan], detail: Detail
-    ) -> None:
+        self, tensors: Tensors, policy: Policy, plans: list[PassPlan], detail: Detail,
+        taker: Taker | None = None,
+    ) -> None:  # fmt: skip
         self.tensors = tensors
+        self.taker = taker
         self.detail = detail
         self.machine = tensors.machine
         self.plans = plans
@@ -56,8 +59,11 @@ class StepSimulation:
         placed, rows = self._place()
         shares = [utilisation(plan.gemm, self.machine.compute) for plan in self.plans]
         tasks = [self._task(p, s, placed) for p, s in zip(self.plans, shares, strict=True)]
-        path = MemoryPath(self.machine, *rows.arrays(), self.detail)
+        path = MemoryPath(self.machine, *rows.arrays(), self.detail, self.taker)
         run = path.run(tasks, progress)
+        if self.taker is not None:
+            device = self.machine.device
+            self.taker.next_step(-(-run.end_ps * device.tck_den // device.tck_ps))
         return StepRun(
             plans=self.plans,
             shares=shares,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import simpy
@@ -20,10 +20,11 @@ from sfpsim.errors import InputError
 from sfpsim.hardware import kernels as k
 from sfpsim.hardware.dram import engine as e
 from sfpsim.hardware.dram.device import Device, Fit
-from sfpsim.hardware.dram.simulate import ChannelState, timings
+from sfpsim.hardware.dram.simulate import ChannelState, Requests, timings
 from sfpsim.hardware.machine import Detail, Machine
 
 I64 = NDArray[np.int64]
+TAKEN_BURSTS = 1 << 16
 
 
 def parameters(machine: Machine, fit: Fit | None) -> I64:
@@ -56,6 +57,16 @@ def _fitted(par: I64, device: Device, fit: Fit | None) -> None:
     par[k.P_LATENCY_PS] = fit.latency_ps if fit else device.idle_latency_ps
 
 
+class Taker(Protocol):
+    """Is told of every burst that a channel's controller takes, in order."""
+
+    def add(self, channel: int, requests: Requests) -> None:
+        """Note bursts of `channel`: addresses in it, in cycles counted from the step's start."""
+
+    def next_step(self, cycles: int) -> None:
+        """End a step that took `cycles`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChannelCounts:
     """What each channel did, int64 arrays of one entry a channel.
@@ -85,7 +96,7 @@ class Channels:
 
     def __init__(
         self, env: simpy.Environment, machine: Machine, rows_p: Any, rows_m: Any, detail: Detail,
-        fit: Fit | None,
+        fit: Fit | None, taker: Taker | None = None,
     ) -> None:  # fmt: skip
         self.env = env
         self.par = parameters(machine, fit)
@@ -103,6 +114,8 @@ class Channels:
         self.times = np.zeros((groups * slots, 4, 1 << (deepest - 1).bit_length()), np.int64)
         self.rows = (rows_p, rows_m)
         self.dram = dram_state(count, machine.device)
+        self.taker = taker
+        self.taken = np.zeros((count, TAKEN_BURSTS if taker else 0, k.TAKEN_COLUMNS), np.int64)
         self.queue = np.zeros((groups, k.CLASSES, 64), np.int64)
         self.jobs = np.zeros((0, k.JOB_COLUMNS), np.int64)
         self.free_jobs: list[int] = []
@@ -190,11 +203,27 @@ class Channels:
         self.finished[0] = 0
         shared = (
             until, self.jobs, self.queue, self.slots, self.offer, self.state, self.par,
-            self.tickets, self.finished, *self.rows, self.times,
+            self.tickets, self.finished, *self.rows, self.times, self.taken,
         )  # fmt: skip
         if self.detail == "detailed":
-            return int(k.run_detailed(*shared, *self.dram))
-        return int(k.run_bandwidth(*shared))
+            reached = int(k.run_detailed(*shared, *self.dram))
+        else:
+            reached = int(k.run_bandwidth(*shared))
+        if self.taker is not None:
+            self._hand_over(self.taker)
+        return reached
+
+    def _hand_over(self, taker: Taker) -> None:
+        shift = int(self.par[k.P_BURST_SHIFT]) - 3
+        for channel, count in enumerate(self.state[:, k.C_TAKEN].tolist()):
+            cycle, burst = self.taken[channel, :count].T
+            found = Requests(
+                address=(burst >> 1 << shift).astype(np.uint64),
+                is_write=(burst & 1).astype(np.uint8),
+                cycle=cycle.astype(np.uint64),
+            )
+            taker.add(channel, found)
+        self.state[:, k.C_TAKEN] = 0
 
     def _run(self) -> Generator[simpy.Event, Any, None]:
         while True:
@@ -222,7 +251,8 @@ class Channels:
 
     def finish(self) -> int:
         """Let queued writes drain; return when the last data or command ended, ps."""
-        self.advance(k.FAR)
+        while self.advance(k.FAR) < k.FAR:
+            pass
         end = max(int(self.env.now), int(self.state[:, k.C_LAST].max()))
         if self.detail == "detailed":
             st, bk, tm, rk, rq, _, _, tim, log = self.dram

@@ -88,7 +88,13 @@ C_LAST = 14  # ps; end of the last data or command
 C_TAKES = 15  # detailed only: the DRAM cycle in which the next burst could be taken
 C_READEND = 16  # bandwidth only: ps; until then the last read, the last write is on the bus
 C_WRITEEND = 17
-CHANNEL_COLUMNS = 18
+C_TAKEN = 18  # rows of `taken` in use
+CHANNEL_COLUMNS = 19
+
+# taken[channel, number]: the bursts that a channel took, where somebody asks for them.
+B_CYCLE = 0  # the DRAM cycle
+B_BURST = 1  # twice the number of the burst in its channel, by address; one more: a write
+TAKEN_COLUMNS = 2
 
 # A request of the DRAM engine, beyond its own columns.
 Q_SLOT, Q_STREAM, Q_NUMBER = e.REQUEST_COLUMNS, e.REQUEST_COLUMNS + 1, e.REQUEST_COLUMNS + 2
@@ -277,12 +283,29 @@ def _stripe(burst: int, par: Any) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _place(burst: int, par: Any) -> int:
+    """The number within its channel of the burst that a slot knows as `burst`."""
+    if par[P_STRIPE] < 0:
+        return burst
+    _, within = _stripe(burst, par)
+    return within
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _burst(g: int, jobs: Any, slots: Any, par: Any) -> int:
     """The number of the burst that slot `g` offers, by address."""
     stream = slots[g, S_STREAM]
     column = S_PNEXT if stream == PAYLOAD else (S_MNEXT if stream == METADATA else S_INEXT)
     first = jobs[slots[g, S_JOB], J_PADDR + 2 * stream] >> (par[P_BURST_SHIFT] - 3)
     return first + slots[g, column]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _note(c: int, cycle: int, burst: int, writes: int, chan: Any, taken: Any) -> None:
+    """Note that channel `c` takes a burst."""
+    at = chan[c, C_TAKEN]
+    taken[c, at, B_CYCLE], taken[c, at, B_BURST] = cycle, burst << 1 | writes
+    chan[c, C_TAKEN] = at + 1
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -461,12 +484,13 @@ def _slot(c: int, i: int, par: Any) -> int:
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def run_bandwidth(
     until: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any, tickets: Any,
-    finished: Any, rows_p: Any, rows_m: Any, times: Any,
+    finished: Any, rows_p: Any, rows_m: Any, times: Any, taken: Any,
 ) -> int:  # fmt: skip
     """Serve bursts at the fitted rate; return the time reached.
 
     That is `until`, or the end of the first ticket that is done before (``finished[0]`` of
-    them, from ``finished[1]`` on), or FAR if nothing is left. One burst at a time is on a
+    them, from ``finished[1]`` on), or when `taken` is full (no columns: nobody asks for the
+    bursts), or FAR if nothing is left. One burst at a time is on a
     channel's data bus; the slot whose burst can go first goes first, the next in turn
     where several can.
     """
@@ -487,6 +511,8 @@ def run_bandwidth(
         now = chan[c, C_NEXT]
         if now >= horizon:
             return horizon
+        if taken.shape[1] and chan[c, C_TAKEN] == taken.shape[1]:
+            return now
         first = c * per
         best = -1
         reading, writing = chan[c, C_READEND] > now, chan[c, C_WRITEEND] > now
@@ -498,6 +524,9 @@ def run_bandwidth(
                 if best < 0 or (best < turn <= i):
                     best = i
         g = _slot(c, best, par)
+        if taken.shape[1]:
+            burst = _place(_burst(g, jobs, slots, par), par)
+            _note(c, _cycle(now, par), burst, best >= writers, chan, taken)
         stream = slots[g, S_STREAM]
         number = _accept(g, now, jobs, slots, par, rows_p, rows_m, times)
         cost = par[P_READ_PS] if best < writers else par[P_WRITE_PS]
@@ -582,8 +611,8 @@ def _plan(c: int, offer: Any, chan: Any, st: Any, par: Any, tim: Any) -> None:
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def run_detailed(
     until: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any, tickets: Any,
-    finished: Any, rows_p: Any, rows_m: Any, times: Any, st: Any, bk: Any, tm: Any, rk: Any,
-    rq: Any, fr: Any, ft: Any, tim: Any, log: Any,
+    finished: Any, rows_p: Any, rows_m: Any, times: Any, taken: Any, st: Any, bk: Any, tm: Any,
+    rk: Any, rq: Any, fr: Any, ft: Any, tim: Any, log: Any,
 ) -> int:  # fmt: skip
     """Serve bursts command by command; return the time reached, as `run_bandwidth` does.
 
@@ -605,11 +634,13 @@ def run_detailed(
                 c = i
         if chan[c, C_NEXT] >= horizon:
             return horizon
+        if taken.shape[1] and chan[c, C_TAKEN] == taken.shape[1]:
+            return chan[c, C_NEXT]
         cycle = min(chan[c, C_TAKES], st[c, e.ST_BESTAT])
         if chan[c, C_TAKES] == cycle:
             done = _take_burst(
                 c, cycle, jobs, queue, slots, offer, chan, par, tickets, finished, rows_p, rows_m,
-                times, st, bk, tm, rk, rq, fr, ft, tim, log,
+                times, taken, st, bk, tm, rk, rq, fr, ft, tim, log,
             )  # fmt: skip
             horizon = min(horizon, done)
         st[c, e.ST_CLOCK] = cycle
@@ -638,8 +669,8 @@ def run_detailed(
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _take_burst(
     c: int, cycle: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any,
-    tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any, st: Any, bk: Any, tm: Any,
-    rk: Any, rq: Any, fr: Any, ft: Any, tim: Any, log: Any,
+    tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any, taken: Any, st: Any,
+    bk: Any, tm: Any, rk: Any, rq: Any, fr: Any, ft: Any, tim: Any, log: Any,
 ) -> int:  # fmt: skip
     """Take a burst into the controller; returns when a ticket is done by that, or FAR."""
     now = _ps(cycle, par)
@@ -649,13 +680,13 @@ def _take_burst(
     g = _ready_slot(c, now, offer, chan, st, par, tim)
     job, stream = slots[g, S_JOB], slots[g, S_STREAM]
     kind = jobs[job, J_CLASS]
-    acc = _burst(g, jobs, slots, par)
-    if par[P_STRIPE] >= 0:
-        _, acc = _stripe(acc, par)
+    acc = _place(_burst(g, jobs, slots, par), par)
     number = _accept(g, now, jobs, slots, par, rows_p, rows_m, times)
     row = e.field(acc, e.M_ROW, tim)
     bank = e.bank_of(acc, row, tim)
     writes = 1 if kind >= ENCODE else 0
+    if taken.shape[1]:
+        _note(c, cycle, acc, writes, chan, taken)
     done = FAR
     if not writes and e.is_queued(acc, bank, bk[c], rq[c], ft[c]):
         st[c, e.ST_FORWARDED] += 1
