@@ -170,6 +170,22 @@ def test_json_goes_to_a_file_beside_the_table(sfpsim, single, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
 
+def test_replayed_traffic_goes_to_a_file_a_channel_that_dram_reads(sfpsim, tmp_path):
+    np.save(tmp_path / "x.npy", np.ones(150_000, np.float32))
+    found = sfpsim(
+        "replay", tmp_path / "x.npy", "-c", "bf16", "--detail", "detailed", "--json", "-",
+        "--export-trace", tmp_path / "t.rstl.gz", "--trace-format", "rstl",
+    ).json  # fmt: skip
+    names = [f"t.ch{c}.rstl.gz" for c in range(8)]
+    assert sorted(p.name for p in tmp_path.glob("t.*")) == names
+    runs = [sfpsim("dram", tmp_path / n, "-d", "lpddr4-3200-x16", "--json", "-").json
+            for n in names]  # fmt: skip
+    totals = found["containers"][0]["totals"]
+    moved = 32 * sum(run["requests"] for run in runs)
+    assert moved == totals["read_bytes"] + totals["write_bytes"]
+    assert max(run["time_ns"] for run in runs) == pytest.approx(totals["time_ns"], rel=0.01)
+
+
 def test_devices_are_written_to_and_not_replaced(sfpsim, single):
     assert "values" in sfpsim("info", single, "--json", "/dev/stdout").json
     assert sfpsim("info", single, "--json", "/dev/null").status == 0
