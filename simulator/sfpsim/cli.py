@@ -293,6 +293,11 @@ def network(
                      help="The captured training whose values stand for the network's; the "
                      "package's sample by default."),
     ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option("--lengths", metavar="M,E",
+                     help="Mean mantissa and exponent bits that a bare sfp takes."),
+    ] = None,
     detail: DetailName = None,
     out: Out = None,
     target: Json = None,
@@ -314,10 +319,20 @@ def network(
     with progress("replaying") as bar:
         result, comparison = simulate_network(
             name, policies, batch=batch, profile=values, machine=machine, detail=detail,
-            progress=bar,
+            lengths=_lengths(lengths), progress=bar,
         )  # fmt: skip
     _deliver(comparison, target, out, result)
     say(limiter_table(comparison), quiet=is_stdout(target))
+
+
+def _lengths(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        mantissa, exponent = map(float, text.split(","))
+    except ValueError as error:
+        raise InputError(f"--lengths {text}: two numbers, for example 1.9,3.5") from error
+    return mantissa, exponent
 
 
 @app.command()

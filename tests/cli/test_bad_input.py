@@ -64,6 +64,8 @@ def test_more_mantissa_than_the_source_has(sfpsim, arrays, tmp_path):
         (("list", "nothing"), "containers, machines, devices, networks"),
         (("network", "resnet19"), "resnet19"),
         (("network", "resnet18", "--batch", "0"), "batch=0"),
+        (("network", "resnet18", "--lengths", "3"), "two numbers"),
+        (("network", "resnet18", "-c", "sfp", "--lengths", "3,9"), "exponent bits: must be 1 to 8"),
         (("network", "resnet18", "--mode", "inference"), "training"),
         (("bench", "disk"), "allowed are codec"),
         (("encode", "X", "-c", "fp32,bf16", "-o", "x.sfp"), "one container"),

@@ -9,7 +9,7 @@ import pytest
 
 from sfpsim.containers.policy import parse_policy
 from sfpsim.errors import InputError
-from sfpsim.experiment.network import NetworkTrace, simulate_network
+from sfpsim.experiment.network import NetworkTrace, simulate_network, spread_lengths
 from sfpsim.trace.reader import open_trace
 from sfpsim.workload.networks import load_network, networks
 from sfpsim.workload.training import plan_trace
@@ -106,6 +106,36 @@ def test_a_small_network_is_simulated(profile):
     assert plain.time_ns > all_half.time_ns
     assert result.parameters == load_network("dlrm_mlperf").parameters
     assert comparison.containers[0].layers[0].macs == 32 * 13 * 512
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.93, 2.5, 22.99, 23.0])
+def test_lengths_lie_next_to_their_mean_and_meet_it(mean):
+    values = [10_000, 7, 350_000, 350_000, 1_200, 64_000]
+    lengths = spread_lengths(values, mean, 0, 23, "mantissa")
+    assert {abs(n - mean) < 1 for n in lengths} == {True}
+    met = sum(n * v for n, v in zip(lengths, values, strict=True)) / sum(values)
+    assert met == pytest.approx(mean, abs=0.5 * max(values) / sum(values))
+
+
+def test_published_lengths_are_what_a_bare_sfp_takes(profile):
+    trace = NetworkTrace(load_network("resnet50"), 8, profile, (1.63, 3.51))
+    learned = [r for r in trace.records if r.role in ("weight", "activation")]
+    for field, mean in (("mantissa_bits", 1.63), ("exponent_bits", 3.51)):
+        bits = sum(getattr(r.lengths, field) * r.values for r in learned)
+        assert bits / sum(r.values for r in learned) == pytest.approx(mean, abs=0.001)
+    result, found = simulate_network(
+        "dlrm_mlperf", ["sfp"], batch=32, profile=profile, lengths=(2.0, 4.0)
+    )
+    assert "2 mantissa and 4 exponent bits" in result.notes[1]
+    totals = found.containers[0].totals
+    assert totals.mantissa_bits == pytest.approx(2 * totals.values, rel=1e-5)
+    assert totals.exponent_bits == pytest.approx(4 * totals.values, rel=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [(-1, 4), (24, 4), (2, 0.5), (2, 9)])
+def test_lengths_out_of_range_are_errors(profile, lengths):
+    with pytest.raises(InputError, match="bits: must be"):
+        NetworkTrace(load_network("alexnet"), 1, profile, lengths)
 
 
 def test_a_profile_without_a_training_step_is_refused(tmp_path):

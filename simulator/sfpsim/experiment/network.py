@@ -22,12 +22,13 @@ from sfpsim.experiment.compare import Progress, compare
 from sfpsim.experiment.result import Comparison, ContainerResult, Energy, LayerResult, Struct
 from sfpsim.formats import FORMATS
 from sfpsim.hardware.machine import Machine, load_machine
-from sfpsim.trace.schema import Manifest, OpRecord, Role, TensorRecord, Use
+from sfpsim.trace.schema import Lengths, Manifest, OpRecord, Role, TensorRecord, Use
 from sfpsim.workload.networks import Layer, Network, load_network
 
 GROUP_VALUES = 64
 TELLING_VALUES = 1024  # two pieces of 512, from which a standard error can come
 MOST_BATCH = 1 << 20
+LEARNED = ("weight", "activation")
 ROLES: dict[Use, Role] = {
     "stash": "activation",
     "weight": "weight",
@@ -76,17 +77,23 @@ class NetworkTrace:
         What is trained on how many samples at a time.
     profile
         What `open_trace` returns for a captured training.
+    lengths
+        Mean mantissa and exponent bits a value, which a bare ``sfp`` takes; None: none in
+        force. See `spread_lengths`.
 
     Raises
     ------
     InputError
-        If the batch is out of range or the profile lacks a role.
+        If the batch or a length is out of range or the profile lacks a role.
     """
 
     ordered = True
     incomplete_steps: tuple[int, ...] = ()
 
-    def __init__(self, network: Network, batch: int, profile: Any) -> None:
+    def __init__(
+        self, network: Network, batch: int, profile: Any,
+        lengths: tuple[float, float] | None = None,
+    ) -> None:  # fmt: skip
         if not 1 <= batch <= MOST_BATCH:
             raise InputError(f"batch={batch}: must be 1 to {MOST_BATCH}")
         self.network, self.batch, self.profile = network, batch, profile
@@ -98,6 +105,23 @@ class NetworkTrace:
         self.ops: list[OpRecord] = []
         self.sources: dict[str, TensorRecord] = {}
         self._build()
+        if lengths is not None:
+            self._set_lengths(*lengths)
+
+    def _set_lengths(self, mantissa: float, exponent: float) -> None:
+        """Put lengths in force: weights and stash share the means, other roles likewise."""
+        for stored in (True, False):
+            chosen = [r for r in self.records if (r.role in LEARNED) == stored]
+            sizes = [r.values for r in chosen]
+            pairs = zip(
+                chosen, spread_lengths(sizes, mantissa, 0, 23, "mantissa"),
+                spread_lengths(sizes, exponent, 1, 8, "exponent"), strict=True,
+            )  # fmt: skip
+            found = {r.name: Lengths(mantissa_bits=m, exponent_bits=e) for r, m, e in pairs}
+            self.records = [
+                msgspec.structs.replace(r, lengths=found[r.name]) if r.name in found else r
+                for r in self.records
+            ]
 
     def _models(self, use: Use) -> list[TensorRecord]:
         """The profile's tensors of one use, by depth.
@@ -204,10 +228,40 @@ class NetworkTrace:
         return out
 
 
+def spread_lengths(
+    values: Sequence[int], mean: float, least: int, most: int, field: str
+) -> list[int]:
+    """Give tensors of `values` values lengths next to `mean` so that it is their mean.
+
+    The largest tensor is served first; the mean over all values is met to half of the
+    smallest tensor's share.
+
+    Raises
+    ------
+    InputError
+        If `mean` is not within `least` to `most`.
+
+    Examples
+    --------
+    >>> spread_lengths([100, 300, 100], 2.2, 0, 23, "mantissa")
+    [3, 2, 2]
+    """
+    if not least <= mean <= most:
+        raise InputError(f"{mean} {field} bits: must be {least} to {most}")
+    floor = min(int(mean), most - 1)
+    out, owed = [0] * len(values), 0.0
+    for i in sorted(range(len(values)), key=lambda i: -values[i]):
+        owed += (mean - floor) * values[i]
+        more = owed >= values[i] / 2
+        out[i] = floor + more
+        owed -= more * values[i]
+    return out
+
+
 def simulate_network(
     name: str, policies: Sequence[Policy | str], *, batch: int, profile: Any,
     machine: str | Machine = "sfp-2024", detail: str | None = None,
-    progress: Progress | None = None,
+    lengths: tuple[float, float] | None = None, progress: Progress | None = None,
 ) -> tuple[NetworkResult, Comparison]:  # fmt: skip
     """Simulate a published network's training step under each policy.
 
@@ -221,6 +275,8 @@ def simulate_network(
         Samples a step.
     profile
         The captured trace whose values stand for the network's.
+    lengths
+        Mean mantissa and exponent bits that a bare ``sfp`` takes, as of `NetworkTrace`.
 
     Raises
     ------
@@ -228,7 +284,7 @@ def simulate_network(
         As `compare`, or if the network is not known.
     """
     network, chosen = load_network(name), load_machine(machine)
-    trace = NetworkTrace(network, batch, profile)
+    trace = NetworkTrace(network, batch, profile, lengths)
     found = compare(trace, policies, machine=chosen, detail=detail, progress=progress)
     item = FORMATS[chosen.baseline].bytes if chosen.baseline in FORMATS else 4
     operands = network.operands(batch)
@@ -255,10 +311,21 @@ def simulate_network(
         notes=[
             f"values of {profile.label} stand for the network's; stashed are the inputs of "
             "products; normalisation, activations and additions are fused",
+            *_length_notes(lengths),
             *found.notes,
         ],
     )
     return result, found
+
+
+def _length_notes(lengths: tuple[float, float] | None) -> list[str]:
+    if lengths is None:
+        return []
+    mantissa, exponent = lengths
+    return [
+        f"sfp without lengths takes {mantissa:g} mantissa and {exponent:g} exponent bits on "
+        "average: each tensor the whole number below or above, so that the mean is met"
+    ]
 
 
 def _container(c: ContainerResult, operand_bytes: int, compulsory_bytes: int) -> NetworkContainer:
