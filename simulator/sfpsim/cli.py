@@ -286,7 +286,9 @@ def network(
                      help="As for compare."),
     ] = None,
     machine: MachineName = DEMO_MACHINE,
-    mode: Annotated[str, typer.Option("--mode", metavar="MODE", help="training.")] = "training",
+    mode: Annotated[
+        str, typer.Option("--mode", metavar="MODE", help="training or inference.")
+    ] = "training",
     profile: Annotated[
         Path | None,
         typer.Option("--profile", metavar="TRACE",
@@ -302,13 +304,11 @@ def network(
     out: Out = None,
     target: Json = None,
 ) -> None:  # fmt: skip
-    """Simulate a published network's training step."""
+    """Simulate a published network's training or inference step."""
     from sfpsim.experiment.network import simulate_network
     from sfpsim.report.table import limiter_table
     from sfpsim.trace.reader import open_trace
 
-    if mode != "training":
-        raise InputError(f"mode {mode!r}: allowed is training")
     check_target(target)
     policies = split_policies(containers or list(PLAIN_CONTAINERS))
     values = _sample() if profile is None else open_trace(profile)
@@ -319,7 +319,7 @@ def network(
     with progress("replaying") as bar:
         result, comparison = simulate_network(
             name, policies, batch=batch, profile=values, machine=machine, detail=detail,
-            lengths=_lengths(lengths), progress=bar,
+            lengths=_lengths(lengths), mode=mode, progress=bar,
         )  # fmt: skip
     _deliver(comparison, target, out, result)
     say(limiter_table(comparison), quiet=is_stdout(target))

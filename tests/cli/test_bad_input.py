@@ -66,7 +66,7 @@ def test_more_mantissa_than_the_source_has(sfpsim, arrays, tmp_path):
         (("network", "resnet18", "--batch", "0"), "batch=0"),
         (("network", "resnet18", "--lengths", "3"), "two numbers"),
         (("network", "resnet18", "-c", "sfp", "--lengths", "3,9"), "exponent bits: must be 1 to 8"),
-        (("network", "resnet18", "--mode", "inference"), "training"),
+        (("network", "resnet18", "--mode", "dreaming"), "training, inference"),
         (("bench", "disk"), "allowed are codec"),
         (("encode", "X", "-c", "fp32,bf16", "-o", "x.sfp"), "one container"),
         (("encode", "X", "-c", "fp32", "-o", "x.sfp", "--tensor", "q"), "'q'"),

@@ -132,6 +132,33 @@ def test_published_lengths_are_what_a_bare_sfp_takes(profile):
     assert totals.exponent_bits == pytest.approx(4 * totals.values, rel=1e-5)
 
 
+def test_inference_moves_weights_once_and_what_does_not_fit_on_chip(profile):
+    """ResNet18, one image: everything between the image and the scores stays in 16 MB."""
+    result, found = simulate_network("resnet18", ["fp32"], batch=1, profile=profile,
+                                     mode="inference")  # fmt: skip
+    one = result.containers[0]
+    assert {layer.pass_ for layer in one.layers} == {"forward"}
+    assert sum(layer.macs for layer in one.layers) == load_network("resnet18").macs
+    image, scores, weights = 3 * 224 * 224, 1000, 11_689_512 - 2 * 4800
+    assert one.compulsory_bytes > one.traffic_bytes
+    assert one.traffic_bytes == pytest.approx(4 * (image + scores + weights), rel=0.002)
+    assert "17 products stay on chip" in result.notes[1]
+    assert {t.role for t in found.containers[0].traffic} == {"weight", "activation"}
+
+
+def test_an_input_stays_on_chip_where_it_fits_beside_its_neighbours(profile):
+    """400,000 values hold no pair of layer1's maps of 64 x 56 x 56, but the smaller ones."""
+    trace = NetworkTrace(
+        load_network("resnet18"), 1, profile, mode="inference", onchip_values=400_000
+    )
+    stored = [r.name for r in trace.records if r.role == "activation"]
+    assert stored == [
+        "conv1.input", "layer1.0.conv1.input", "layer1.0.conv2.input", "layer1.1.conv1.input",
+        "layer1.1.conv2.input", "layer2.0.conv1.input", "fc.output",
+    ]  # fmt: skip
+    assert not [r for r in trace.records if r.role in ("gradient", "optimizer")]
+
+
 @pytest.mark.parametrize("lengths", [(-1, 4), (24, 4), (2, 0.5), (2, 9)])
 def test_lengths_out_of_range_are_errors(profile, lengths):
     with pytest.raises(InputError, match="bits: must be"):

@@ -1,16 +1,20 @@
-"""The training step of a published network: its layer table with the values of a real trace.
+"""A step of a published network: its layer table with the values of a real trace.
 
 Every tensor of the step has the size that the table gives it; its values are those of the
 tensor of the same role in a captured trace, the *profile*, that lies at the same depth,
 repeated to the size (docs/containers.md says how samples are extrapolated). Stashed are
 the inputs of products, as in the papers (the ``paper`` stash); normalisation, activations
 and additions are fused into the products around them and move nothing.
+
+An inference step is the forward pass alone, layer after layer. Nothing has to be kept for
+later, so an input of a product stays on chip where it fits beside what is read while it is
+made and beside what is made from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -29,6 +33,8 @@ GROUP_VALUES = 64
 TELLING_VALUES = 1024  # two pieces of 512, from which a standard error can come
 MOST_BATCH = 1 << 20
 LEARNED = ("weight", "activation")
+Mode = Literal["training", "inference"]
+MODES: tuple[Mode, ...] = ("training", "inference")
 ROLES: dict[Use, Role] = {
     "stash": "activation",
     "weight": "weight",
@@ -69,7 +75,7 @@ class NetworkResult(Struct, frozen=True, kw_only=True):
 
 
 class NetworkTrace:
-    """A network's training step as a trace whose values come from a profile.
+    """A network's step as a trace whose values come from a profile.
 
     Parameters
     ----------
@@ -80,6 +86,10 @@ class NetworkTrace:
     lengths
         Mean mantissa and exponent bits a value, which a bare ``sfp`` takes; None: none in
         force. See `spread_lengths`.
+    mode
+        ``training`` or ``inference``.
+    onchip_values
+        Values that stay on chip from product to product (inference).
 
     Raises
     ------
@@ -92,11 +102,14 @@ class NetworkTrace:
 
     def __init__(
         self, network: Network, batch: int, profile: Any,
-        lengths: tuple[float, float] | None = None,
+        lengths: tuple[float, float] | None = None, mode: Mode = "training",
+        onchip_values: int = 0,
     ) -> None:  # fmt: skip
         if not 1 <= batch <= MOST_BATCH:
             raise InputError(f"batch={batch}: must be 1 to {MOST_BATCH}")
         self.network, self.batch, self.profile = network, batch, profile
+        self.mode, self.onchip_values = mode, onchip_values
+        self.kept_on_chip = 0
         self.label = f"{network.name}, batch {batch}, values of {profile.label}"
         self.path = self.label
         self.manifest = Manifest(model=network.name, framework="table", framework_version="")
@@ -149,16 +162,31 @@ class NetworkTrace:
             depth = number / max(1, len(products) - 1)
             at = (number + 1) * 10
             reads = self._operands(layer, at, depth, shared)
-            gradient = f"{layer.name}.output_gradient"
-            self._add(
-                gradient, "output_gradient", layer, layer.out_elements * self.batch, at, depth
-            )
+            training = self.mode == "training"
+            gradient = f"{layer.name}.output_gradient" if training else ""
+            out = layer.out_elements * self.batch
+            if training:
+                self._add(gradient, "output_gradient", layer, out, at, depth)
             self.ops.append(
                 OpRecord(
                     name=layer.name, step=0, order=at, layer=layer.name, op=layer.op(self.batch),
-                    reads=reads, gradient=gradient, gradients=(number > 0, True),
+                    reads=reads, gradient=gradient, gradients=(training and number > 0, training),
                 )
             )  # fmt: skip
+        if self.mode == "inference":
+            self._add(f"{layer.name}.output", "stash", layer, out, at, depth)
+
+    def _stays(self, layer: Layer, size: int) -> bool:
+        """Whether `size` values that the product before made stay on chip until it has run."""
+        products = self.network.products
+        number = products.index(layer)
+        if self.mode == "training" or not number:
+            return False
+        made = sum(p.out_elements for p in products if p.input_name == layer.input_name)
+        beside = max(products[number - 1].touched, made) * self.batch
+        stays = size + beside <= self.onchip_values
+        self.kept_on_chip += stays
+        return stays
 
     def _operands(self, layer: Layer, at: int, depth: float, shared: set[str]) -> tuple[str, str]:
         """Add the operands of a product; return their names."""
@@ -168,18 +196,21 @@ class NetworkTrace:
             op = layer.op(self.batch)
             sizes = op.groups * op.m * op.k, op.groups * op.k * op.n
             names = f"{layer.name}.first", f"{layer.name}.second"
+            if self._stays(layer, sum(sizes)):
+                return names
             for name, size in zip(names, sizes, strict=True):
                 self._add(name, "stash", layer, size, made, depth)
             return names
         if first not in shared:
             shared.add(first)
-            self._add(first, "stash", layer, layer.touched * self.batch, made, depth)
+            size = layer.touched * self.batch
+            if not self._stays(layer, size):
+                self._add(first, "stash", layer, size, made, depth)
         weight = f"{layer.name}.weight"
-        parts: dict[str, Use] = {
-            weight: "weight",
-            f"{weight}.gradient": "weight_gradient",
-            f"{weight}.momentum": "optimizer_state",
-        }
+        parts: dict[str, Use] = {weight: "weight"}
+        if self.mode == "training":
+            parts[f"{weight}.gradient"] = "weight_gradient"
+            parts[f"{weight}.momentum"] = "optimizer_state"
         for name, use in parts.items():
             self._add(name, use, layer, layer.weight_elements, 0, depth, weight)
         return first, weight
@@ -261,9 +292,10 @@ def spread_lengths(
 def simulate_network(
     name: str, policies: Sequence[Policy | str], *, batch: int, profile: Any,
     machine: str | Machine = "sfp-2024", detail: str | None = None,
-    lengths: tuple[float, float] | None = None, progress: Progress | None = None,
+    lengths: tuple[float, float] | None = None, mode: str = "training",
+    progress: Progress | None = None,
 ) -> tuple[NetworkResult, Comparison]:  # fmt: skip
-    """Simulate a published network's training step under each policy.
+    """Simulate a published network's step under each policy.
 
     Parameters
     ----------
@@ -277,18 +309,20 @@ def simulate_network(
         The captured trace whose values stand for the network's.
     lengths
         Mean mantissa and exponent bits that a bare ``sfp`` takes, as of `NetworkTrace`.
+    mode
+        ``training`` or ``inference``.
 
     Raises
     ------
     InputError
-        As `compare`, or if the network is not known.
+        As `compare`, or if the network or the mode is not known.
     """
-    network, chosen = load_network(name), load_machine(machine)
-    trace = NetworkTrace(network, batch, profile, lengths)
-    found = compare(trace, policies, machine=chosen, detail=detail, progress=progress)
+    network, chosen, kind = load_network(name), load_machine(machine), parse_mode(mode)
     item = FORMATS[chosen.baseline].bytes if chosen.baseline in FORMATS else 4
-    operands = network.operands(batch)
     buffer = chosen.buffer.bytes // item
+    trace = NetworkTrace(network, batch, profile, lengths, kind, buffer // 2)
+    found = compare(trace, policies, machine=chosen, detail=detail, progress=progress)
+    operands = [o for o in network.operands(batch) if kind == "training" or o.pass_ == "forward"]
     result = NetworkResult(
         sfpsim=__version__,
         network=name,
@@ -296,7 +330,7 @@ def simulate_network(
         machine=chosen.name,
         machine_hash=chosen.hash,
         memory_detail=found.machine.memory_detail,
-        mode="training",
+        mode=kind,
         profile=profile.label,
         macs=network.macs,
         parameters=network.parameters,
@@ -311,11 +345,35 @@ def simulate_network(
         notes=[
             f"values of {profile.label} stand for the network's; stashed are the inputs of "
             "products; normalisation, activations and additions are fused",
+            *_mode_notes(trace),
             *_length_notes(lengths),
             *found.notes,
         ],
     )
     return result, found
+
+
+def parse_mode(text: str) -> Mode:
+    """Return `text` if it names a mode.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
+    for known in MODES:
+        if text == known:
+            return known
+    raise InputError(f"mode {text!r}: allowed are {', '.join(MODES)}")
+
+
+def _mode_notes(trace: NetworkTrace) -> list[str]:
+    if trace.mode == "training":
+        return []
+    return [
+        f"inference, layer after layer: the inputs of {trace.kept_on_chip} products stay on chip, "
+        "where they fit in half of the buffer beside the inputs and outputs around them"
+    ]
 
 
 def _length_notes(lengths: tuple[float, float] | None) -> list[str]:

@@ -90,10 +90,11 @@ class StepPlanner:
                 self.position.setdefault(layer, op.order)
 
     def plan(self) -> list[PassPlan]:
-        """Return forward, backward and update passes of the step."""
+        """Return forward, backward and update passes of the step, without empty ones."""
         if not self.products:
             return self._updates()
-        return self._forward() + self._backward() + self._updates()
+        plans = self._forward() + self._backward() + self._updates()
+        return [plan for plan in plans if plan.macs or plan.reads or plan.writes]
 
     # Where things happen --------------------------------------------------------------
 
