@@ -46,6 +46,16 @@ def test_bytes_and_values_are_those_of_the_naive_reference(spec, x):
     assert all(naive_zoo.same_value(w, v, fmt) for w, v in zip(back, values, strict=True))
 
 
+@pytest.mark.parametrize("spec", specs.INTEGERS)
+def test_ranges_that_end_at_a_zero_end_at_plus_zero(spec):
+    for x in ([-0.0], [0.0, -0.0], [-0.0, 0.0, -1.0], [2.0, -0.0] * 9):
+        values = np.array(x, np.float32)
+        payload, metadata, _ = naive_zoo.encode(spec, values)
+        stored = parse_container(spec).encode(values)
+        assert (stored.payload, stored.metadata) == (payload, metadata)
+        assert b"\x00\x00\x00\x80" not in stored.metadata
+
+
 ML = {
     "float:e=5,m=10": np.float16,
     "float:e=8,m=7": ml_dtypes.bfloat16,

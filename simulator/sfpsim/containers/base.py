@@ -185,6 +185,14 @@ class Container(abc.ABC):
     def spec(self) -> str:
         """The text that `parse_container` turns into this container again."""
 
+    @property
+    def significant_bits(self) -> int | None:
+        """Mantissa bits that hold every normal value it yields; None: as many as the source's.
+
+        They choose the type that values have on chip.
+        """
+        return None
+
     @abc.abstractmethod
     def lossless_for(self, fmt: FloatFormat) -> bool:
         """Whether ``quantize`` is the identity on every value of `fmt`."""

@@ -93,6 +93,11 @@ class MxFloat(PackedContainer):
         """The name."""
         return self.name
 
+    @property
+    def significant_bits(self) -> int | None:
+        """The element's mantissa bits."""
+        return self.element.mantissa_bits
+
     def fields(self, fmt: FloatFormat) -> Fields:
         """The element's fields."""
         return Fields(
@@ -139,6 +144,11 @@ class MxInt8(PackedContainer):
     def spec(self) -> str:
         """``mxint8``."""
         return self.family
+
+    @property
+    def significant_bits(self) -> int | None:
+        """Seven bits, of which the first is hidden."""
+        return 6
 
     def fields(self, fmt: FloatFormat) -> Fields:
         """A sign and seven bits."""
@@ -305,6 +315,11 @@ class Msfp(PackedContainer):
     def spec(self) -> str:
         """``msfp12`` to ``msfp16``."""
         return f"msfp{self.total_bits}"
+
+    @property
+    def significant_bits(self) -> int | None:
+        """Of the magnitude's bits the first is hidden."""
+        return self.mantissa_bits - 1
 
     def fields(self, fmt: FloatFormat) -> Fields:
         """A sign and the magnitude."""

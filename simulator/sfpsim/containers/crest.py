@@ -80,6 +80,11 @@ class Crest(Container):
             return self.family
         return self.family + self.quantizer.spec.removeprefix(Sfp.family)
 
+    @property
+    def significant_bits(self) -> int | None:
+        """Mantissa bits that are kept."""
+        return self.quantizer.significant_bits
+
     def lossless_for(self, fmt: FloatFormat) -> bool:
         """Whether every mantissa bit is kept and no range limited."""
         return self.quantizer.lossless_for(fmt)

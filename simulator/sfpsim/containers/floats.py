@@ -75,6 +75,11 @@ class MiniFloat(PackedContainer):
             return self.name
         return f"{self.name}{',' if ':' in self.name else ':'}overflow={self.overflow}"
 
+    @property
+    def significant_bits(self) -> int | None:
+        """The format's mantissa bits."""
+        return self.fmt.mantissa_bits
+
     def lossless_for(self, fmt: FloatFormat) -> bool:
         """Whether the format holds every value of `fmt`, Inf and NaN included."""
         return (

@@ -102,7 +102,10 @@ class Uniform(PackedContainer):
         starts, finite = self._starts(tuple(x.shape)), np.isfinite(values)
         low = np.minimum.reduceat(np.where(finite, values, np.float32(np.inf)), starts)
         high = np.maximum.reduceat(np.where(finite, values, np.float32(-np.inf)), starts)
-        low, high = (np.where(np.isfinite(end), end, np.float32(0)) for end in (low, high))
+        # No values, or a zero of either sign: +0, whatever order the minimum was found in.
+        low, high = (
+            np.where(np.isfinite(end) & (end != 0), end, np.float32(0)) for end in (low, high)
+        )
         counts = np.diff(np.append(starts, values.size))
         begin, step = (np.repeat(e, counts) for e in _steps(low, high, self.bits))
         with np.errstate(all="ignore"):

@@ -57,6 +57,11 @@ class ZeroMasked(Container):
         """``js+`` and the inner container's specification."""
         return PREFIX + self.inner.spec
 
+    @property
+    def significant_bits(self) -> int | None:
+        """Those of the inner container."""
+        return self.inner.significant_bits
+
     def lossless_for(self, fmt: FloatFormat) -> bool:
         """Whether the inner container loses nothing."""
         return self.inner.lossless_for(fmt)

@@ -130,6 +130,11 @@ class Plain(Container):
         """The format's name."""
         return self.fmt.name
 
+    @property
+    def significant_bits(self) -> int | None:
+        """The format's mantissa bits."""
+        return self.fmt.mantissa_bits
+
     def lossless_for(self, fmt: FloatFormat) -> bool:
         """Whether `fmt` is held exactly."""
         return holds(self.fmt, fmt)

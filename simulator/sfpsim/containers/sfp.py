@@ -58,6 +58,11 @@ class Sfp(LaneContainer):
             )
 
     @property
+    def significant_bits(self) -> int | None:
+        """Mantissa bits that are kept."""
+        return self.mantissa_bits
+
+    @property
     def spec(self) -> str:
         """``sfp:m=M,e=E,exponent=C``, m left out where all are kept, C where fixed."""
         parts = [] if self.mantissa_bits is None else [f"m={self.mantissa_bits}"]

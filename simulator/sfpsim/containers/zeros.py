@@ -106,6 +106,11 @@ class Gist(CodedContainer):
     def _small(self) -> MiniFloat:
         return any_float(*DPR[self.dpr])
 
+    @property
+    def significant_bits(self) -> int | None:
+        """Those of the small float, where values are rounded."""
+        return None if self.dpr == "none" else self._small.significant_bits
+
     def lossless_for(self, fmt: FloatFormat) -> bool:
         """Whether nothing is rounded away."""
         return self.dpr == "none" or self._small.lossless_for(fmt)

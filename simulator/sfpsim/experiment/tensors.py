@@ -96,9 +96,8 @@ class Tensors:
         source = next(fmt for fmt in FORMATS.values() if fmt.dtype.name == record.dtype)
         mantissa, exponent = source.mantissa_bits, source.exponent_bits
         if isinstance(container, Plain):
-            mantissa = min(mantissa, container.fmt.mantissa_bits)
             exponent = min(exponent, container.fmt.exponent_bits)
-        kept = getattr(container, "mantissa_bits", None)
+        kept = container.significant_bits
         if kept is not None:
             mantissa = min(mantissa, kept)
         formats = [FORMATS[name] for name in self.machine.compute.formats]

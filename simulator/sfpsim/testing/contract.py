@@ -54,6 +54,19 @@ def _check_values(
         _require(bits_equal(again, quantized), where, "quantize is idempotent")
     if container.lossless_for(format_of(x.dtype)):
         _require(bits_equal(quantized, x), where, "lossless means quantize(x) == x")
+    _require(_within_bits(container, quantized), where, "values need no more significant_bits")
+
+
+def _within_bits(container: Container, quantized: Array) -> bool:
+    """Whether normal values leave the mantissa bits below the container's at zero."""
+    fmt, words = format_of(quantized.dtype), words_of(quantized)
+    kept = container.significant_bits
+    if kept is None or kept >= fmt.mantissa_bits:
+        return True
+    exponents = words >> words.dtype.type(fmt.mantissa_bits) & words.dtype.type(fmt.exponent_max)
+    normal = (exponents != 0) & (exponents != fmt.exponent_max)
+    below = words.dtype.type((1 << (fmt.mantissa_bits - kept)) - 1)
+    return not (words[normal] & below).any()
 
 
 def _check_sizes(container: Container, x: Array, sizes: Sizes, stored: Encoded, where: str) -> None:
