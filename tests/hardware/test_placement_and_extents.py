@@ -9,6 +9,7 @@ from sfpsim.containers.registry import parse_container
 from sfpsim.containers.sampled import store
 from sfpsim.hardware import kernels as k
 from sfpsim.hardware.array import compute_ps, utilisation
+from sfpsim.hardware.channel import parameters
 from sfpsim.hardware.extents import Life, usage
 from sfpsim.hardware.placement import (
     IndexCache,
@@ -112,6 +113,19 @@ def test_bursts_by_channel_are_those_whose_stripe_lies_there(stripe_bytes):
             by_hand = np.bincount(places // stripe_bytes % 3, minlength=3)
             assert found[stream, i].tolist() == by_hand.tolist()
     assert not found[2].any()
+
+
+@pytest.mark.parametrize(("channels", "stripe_bytes"), [(1, 32), (3, 32), (8, 256), (5, 64)])
+def test_stripes_fill_every_channel_without_a_gap(channels, stripe_bytes):
+    """In the order of addresses each channel's next burst is the one after its last."""
+    striped = machine(
+        memory={"channels": channels, "placement": "stripe", "stripe_bytes": stripe_bytes}
+    )
+    par, used = parameters(striped, None), [0] * channels
+    for burst in range(40 * channels):
+        channel, within = k._stripe(burst, par)
+        assert (channel, within) == (burst * BURST // stripe_bytes % channels, used[channel])
+        used[channel] += 1
 
 
 def test_the_index_cache_fetches_ahead_and_makes_a_jump_wait():
