@@ -33,7 +33,8 @@ from sfpsim.formats import FORMATS, FloatFormat, format_of, words_of
 GROUP_ROWS = 8
 BLOCK_ROWS = BLOCK_VALUES // ROW_VALUES
 BEAT_BYTES = 32
-START_BITS, SLOT_BITS, PAYLOAD_BITS, METADATA_BITS = 29, 19, 11, 4
+# An index entry from bit 0 up; above these the metadata's length (4 bits) and the raw bit.
+START_BITS, SLOT_BITS, PAYLOAD_BITS = 29, 19, 11
 PLACE_BITS = START_BITS + SLOT_BITS
 MAX_BLOCKS = 1 << SLOT_BITS
 MOST_METADATA_BYTES = 3 * BLOCK_ROWS // 8

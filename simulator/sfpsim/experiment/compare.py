@@ -29,7 +29,7 @@ from sfpsim.experiment.result import (
     LayerResult,
     LiveBytes,
     MachineInfo,
-    RoleSizes,
+    RoleResult,
     TensorResult,
     Totals,
     TraceInfo,
@@ -456,24 +456,32 @@ def _main_limiter(layers: list[LayerResult]) -> str | None:
     return times.most_common(1)[0][0] if any(times.values()) else None
 
 
-def _roles(kept: list[Kept]) -> list[RoleSizes]:
+def _roles(kept: list[Kept]) -> list[RoleResult]:
     groups: dict[tuple[str, str], list[Kept]] = {}
     for k in kept:
         groups.setdefault((k.record.role, k.container.spec), []).append(k)
-    out = []
-    for (role, spec), members in sorted(groups.items()):
-        sizes = sum((k.sizes for k in members), Sizes())
-        out.append(
-            RoleSizes(
-                role=role,
-                container=spec,
-                tensors=len(members),
-                values=sizes.values,
-                raw_bits=sizes.raw_bits,
-                **{f"{f}_bits": getattr(sizes, f"{f}_bits") for f in FIELDS},
-            )
-        )
-    return out
+    return [_role(role, spec, members) for (role, spec), members in sorted(groups.items())]
+
+
+def _role(role: str, spec: str, members: list[Kept]) -> RoleResult:
+    sizes = sum((k.sizes for k in members), Sizes())
+    found = sum((k.quality for k in members), Quality())
+    return RoleResult(
+        role=role,
+        container=spec,
+        tensors=len(members),
+        values=sizes.values,
+        raw_bits=sizes.raw_bits,
+        **{f"{f}_bits": getattr(sizes, f"{f}_bits") for f in FIELDS},
+        bits_per_value=sizes.total_bits / sizes.values if sizes.values else None,
+        held_values=sum(k.held_values for k in members),
+        sqnr_db=found.sqnr_db,
+        max_rel_error=found.max_rel_error,
+        cosine=found.cosine,
+        zeros_made=found.zeros_made,
+        specials_lost=found.specials_lost,
+        specials_made=found.specials_made,
+    )
 
 
 def _tensor(kept: Kept) -> TensorResult:

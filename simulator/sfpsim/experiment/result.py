@@ -90,8 +90,11 @@ class TensorResult(Struct, frozen=True, kw_only=True):
     sqnr_db: float | None
 
 
-class RoleSizes(Struct, frozen=True, kw_only=True):
-    """Bits by field, summed over the tensors of one role."""
+class RoleResult(Struct, frozen=True, kw_only=True):
+    """Bits by field and quality, over the tensors of one role in one container.
+
+    Quality is that of the `held_values` that the trace holds; null as in `Totals`.
+    """
 
     role: str
     container: str
@@ -105,6 +108,14 @@ class RoleSizes(Struct, frozen=True, kw_only=True):
     padding_bits: int
     index_bits: int
     total_bits: int
+    bits_per_value: float | None
+    held_values: int
+    sqnr_db: float | None
+    max_rel_error: float | None
+    cosine: float | None
+    zeros_made: int
+    specials_lost: int
+    specials_made: int
 
 
 class Traffic(Struct, frozen=True, kw_only=True):
@@ -184,7 +195,7 @@ class ContainerResult(Struct, frozen=True, kw_only=True):
     policy: dict[str, str]
     lossless: bool
     totals: Totals
-    roles: list[RoleSizes]
+    roles: list[RoleResult]
     traffic: list[Traffic]
     live: list[LiveBytes]
     layers: list[LayerResult]

@@ -23,12 +23,16 @@ FLOATS = tuple(fmt.dtype.name for fmt in FORMATS.values())
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A tensor under a policy: its container, sizes, quality and standard error, bits."""
+    """A tensor under a policy: its container, sizes, quality and standard error, bits.
+
+    `quality` is that of the `held_values` in the trace; of nothing where `lossless`.
+    """
 
     record: TensorRecord
     container: Container
     sizes: Sizes
     total_bits_se: float
+    held_values: int
     quality: Quality
     lossless: bool
 
@@ -68,6 +72,7 @@ class Tensors:
             container=container,
             sizes=stored.sizes,
             total_bits_se=stored.total_bits_se,
+            held_values=sum(run.size for run in runs),
             quality=Quality() if lossless else stored_quality(container, runs),
             lossless=lossless,
         )
