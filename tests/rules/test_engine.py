@@ -85,8 +85,6 @@ VARIANTS = {
     "one bank group": {"bank_groups": 1, "mapping": "ro ba co", "trrd_l": DDR4.trrd_s,
                        "tccd_l": DDR4.tccd_s, "twtr_l": DDR4.twtr_s},
     "two buses": {"dual_command": True},
-    "sleep": {"controller": msgspec.structs.replace(
-        DDR4.controller, powerdown_after=50, selfrefresh_after=2000)},
 }  # fmt: skip
 
 

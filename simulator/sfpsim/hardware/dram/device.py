@@ -51,8 +51,7 @@ class Controller(Struct, frozen=True, kw_only=True):
     while both wait each kind has a turn of `turn` bursts. At most `hit_cap` row hits go past
     an older request to another row of the bank. `write_queue` is the places for writes
     where they are not as many as those for reads (0); `bank_queue` is DRAMsim3's command queue of
-    a bank. A rank is put into power-down after `powerdown_after` idle cycles, into
-    self-refresh after `selfrefresh_after`; 0: never.
+    a bank.
     """
 
     queue: int
@@ -63,8 +62,6 @@ class Controller(Struct, frozen=True, kw_only=True):
     source: str
     write_queue: int = 0
     bank_queue: int = 8
-    powerdown_after: int = 0
-    selfrefresh_after: int = 0
 
 
 class Fit(Struct, frozen=True, kw_only=True):
@@ -290,9 +287,6 @@ def _check_choices(device: Device) -> None:
             raise _fail(device, f"controller: {key} must be from 1 to {MOST_QUEUED}")
     if not 0 <= queues.drain_low < queues.drain_high <= queues.queue:
         raise _fail(device, "controller: drain_low < drain_high <= queue must hold")
-    for key in ("powerdown_after", "selfrefresh_after"):
-        if getattr(queues, key) < 0:
-            raise _fail(device, f"controller: {key} must not be negative")
 
 
 MOST_BANKS = 256

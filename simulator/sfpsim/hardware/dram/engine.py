@@ -54,10 +54,8 @@ ST_NEXTIN = 32  # next request of the batch
 ST_LOG = 33  # commands logged
 ST_MODE = 34  # 0: reads are being served, 1: writes
 ST_SERVED = 35  # bursts served since reads and writes last took turns
-ST_MISSING = 36  # writes merged into a queued one
 ST_TAKEN = 37  # requests taken in cycle ST_ACCEPTED
-ST_WHICH = 38  # the request that the chosen command is for, and its age
-ST_BESTAGE = 39
+ST_WHICH = 38  # the request that the chosen command is for
 ST_NEXTREFB = 40  # earliest per-bank refresh
 ST_COLUMNS = 48
 

@@ -37,10 +37,8 @@ POLICIES: tuple[Policy, ...] = ("default", "dramsim3", "ramulator", "dramsys")
 
 # Commands in a log.
 READ, WRITE, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH, REFRESH_BANK = range(7)
-POWERDOWN_ENTER, POWERDOWN_EXIT, SELFREFRESH_ENTER, SELFREFRESH_EXIT = range(7, 11)
 COMMANDS = (
     "read", "write", "activate", "precharge", "precharge_all", "refresh", "refresh_bank",
-    "powerdown_enter", "powerdown_exit", "selfrefresh_enter", "selfrefresh_exit",
 )  # fmt: skip
 
 
@@ -429,7 +427,7 @@ def _as_log(parts: list[I64], device: Device) -> CommandLog:
     rows = np.concatenate(parts) if parts else np.zeros((0, e.LOG_COLUMNS), np.int64)
     cycle, command, bank, row, column = rows.T
     in_group = device.banks // device.bank_groups
-    whole = (command == REFRESH) | (command == PRECHARGE_ALL) | (command >= POWERDOWN_ENTER)
+    whole = (command == REFRESH) | (command == PRECHARGE_ALL)
     return CommandLog(
         cycle=cycle,
         command=command,
