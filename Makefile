@@ -59,9 +59,12 @@ notebooks: $(FULL) ## make the notebooks from their .py files and execute them
 	$(BIN)/jupytext --quiet --to ipynb notebooks/*.py
 	$(BIN)/python -m pytest -q --nbmake notebooks
 
-docs: $(BASE) ## rewrite the generated parts of the docs (schemas, numbers and picture of the README)
+docs: $(BASE) ## rewrite the generated parts of the docs (schemas, numbers and pictures)
 	$(BIN)/sfpsim demo --out demo-out > /dev/null
-	$(BIN)/python docs/generate.py demo-out
+	$(BIN)/python -m sfpsim.containers.table > docs/zoo.md
+	$(BIN)/sfpsim compare simulator/sfpsim/sample/resnet8 --out demo-out/zoo > /dev/null \
+	  -c "$$($(BIN)/python -c 'from sfpsim.containers.table import SPECS; print(",".join(SPECS))')"
+	$(BIN)/python docs/generate.py demo-out demo-out/zoo
 
 warmup: $(BASE) ## compile and cache the kernels
 	$(BIN)/sfpsim doctor --warmup

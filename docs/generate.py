@@ -2,8 +2,9 @@
 
 Always the JSON Schema of every result (docs/schema) and the devices of docs/dram.md. With
 the folder that ``sfpsim demo`` wrote, also the picture and the numbers of README.md; with
-a folder of reference runs (see `sfpsim.testing.validate_dram`), the tables and the picture
-of docs/dram-validation.md. Pages are written between their markers.
+that of a ``sfpsim compare`` of all containers, the picture of docs/zoo.md; with a folder of
+reference runs (see `sfpsim.testing.validate_dram`), the tables and the picture of
+docs/dram-validation.md. Pages are written between their markers.
 """
 
 from __future__ import annotations
@@ -171,6 +172,12 @@ def write_readme(folder: Path) -> None:
     write_page(README, readme_block(comparison, study))
 
 
+def write_tradeoff(folder: Path) -> None:
+    """Write the picture of docs/zoo.md."""
+    picture = next(f for f in draw(load_result(folder / "results.json")) if f.name == "tradeoff")
+    (DOCS / "figures" / "tradeoff.svg").write_bytes(rendered(picture.figure, "svg"))
+
+
 def main(arguments: list[str]) -> None:
     """Write everything."""
     for name, text in schema_texts().items():
@@ -179,8 +186,10 @@ def main(arguments: list[str]) -> None:
     for given in map(Path, arguments):
         if (given / "devices").is_dir():
             write_validation(given)
-        else:
+        elif (given / "one-unit.json").is_file():
             write_readme(given)
+        else:
+            write_tradeoff(given)
 
 
 if __name__ == "__main__":

@@ -31,12 +31,32 @@ def _html(comparison, figures):
 
 def test_there_is_a_figure_of_everything(figures):
     names = {figure.name for figure in figures}
-    assert names == {"bits", "traffic", "time", "energy", "live", "exponents"}
+    assert names == {"bits", "tradeoff", "traffic", "time", "energy", "live", "exponents"}
     for figure in figures:
         assert len(figure.caption) > 40
         rows = list(csv.DictReader(io.StringIO(table_bytes(figure.rows).decode())))
         assert rows
         assert all(None not in row.values() for row in rows)
+
+
+def test_what_no_other_beats_is_large(comparison):
+    made = {"fp32": (32, None), "bf16": (16, 55.0), "fp16": (16, 73.0), "gecko-bias": (26, None)}
+    containers = [
+        msgspec.structs.replace(
+            comparison.containers[0],
+            container=name,
+            totals=msgspec.structs.replace(
+                comparison.containers[0].totals, values=100, total_bits=100 * size, sqnr_db=sqnr
+            ),
+        )
+        for name, (size, sqnr) in made.items()
+    ]
+    found = draw(msgspec.structs.replace(comparison, containers=containers))
+    (figure,) = (f for f in found if f.name == "tradeoff")
+    assert figure.rows[1:] == [[name, *point] for name, point in made.items()]
+    sizes = {line.get_label(): line.get_markersize() for line in figure.figure.axes[0].lines}
+    assert {name for name in made if sizes[name] == 6} == {"fp16", "gecko-bias"}
+    assert {t.get_text() for t in figure.figure.axes[0].texts} == set(made)
 
 
 def test_the_same_result_gives_the_same_bytes(comparison, figures):
@@ -144,7 +164,7 @@ def test_tables_fit(comparison, width):
 def test_write_report_lists_what_it_wrote(comparison, tmp_path):
     paths = write_report(comparison, tmp_path)
     assert set(paths) == set(tmp_path.iterdir())
-    assert len(paths) == 6 * 3 + 3
+    assert len(paths) == 7 * 3 + 3
 
 
 @pytest.mark.parametrize(

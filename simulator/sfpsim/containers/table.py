@@ -35,7 +35,10 @@ HEAD = (
     "holds for FP32. Passes, latency (codec cycles, encoder / decoder) and the values a cycle "
     "are what the simulator charges; the sources of circuits stand in the code beside them. "
     "What each writes: [containers.md](containers.md), [container-crest.md]"
-    "(container-crest.md).\n\n"
+    "(container-crest.md).\n\n![SQNR over bits a value of all of them on the sample trace of a "
+    "ResNet-8](figures/tradeoff.svg)\n\nThe picture, by `make docs`, is of the weights and "
+    "stashed activations of `sample/resnet8`: up and to the left is better; exact containers "
+    "stand in the upper band; large and blue are those that no other beats in both.\n\n"
 )
 COLUMNS = (
     "container", "weights, bits", "ReLU, bits", "weights, SQNR dB", "ReLU, SQNR dB", "needs",

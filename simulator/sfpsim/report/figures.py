@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +18,16 @@ from typing import Any
 
 from sfpsim.experiment.result import Comparison, ContainerResult, Energy
 from sfpsim.report import palette
-from sfpsim.report.table import LIMITERS, limiter_shares, short_name, significant
+from sfpsim.report.table import LIMITERS, bits_a_value, limiter_shares, short_name, significant
 from sfpsim.trace.writer import write_atomically
 
 ROW_INCHES, LINE_INCHES = 0.35, 0.15
+FEW = 10  # containers that a figure can name, each in its own colour
+BEST_COLOUR = palette.CONTAINERS[0]
+PLACES = (
+    (7, 0, "left"), (-7, 0, "right"), (0, 9, "center"), (0, -9, "center"), (7, 9, "left"),
+    (7, -9, "left"), (-7, 9, "right"), (-7, -9, "right"),
+)  # fmt: skip
 Row = list[Any]
 
 
@@ -375,8 +382,80 @@ def exponents(comparison: Comparison) -> Figure:
     )
 
 
+def tradeoff(comparison: Comparison) -> Figure:
+    """Signal to noise over bits a value, exact containers in a band of their own."""
+    found = [c for c in comparison.containers if c.totals.values]
+    points = [(bits_a_value(c.totals) or 0.0, c.totals.sqnr_db) for c in found]
+    noisy = [sqnr for _, sqnr in points if sqnr is not None]
+    top = max(noisy, default=0.0) + 12
+    figure, axis = _lines()
+    best = [not any(_beats(other, point) for other in points) for point in points]
+    for number, (result, (size, sqnr), first) in enumerate(zip(found, points, best, strict=True)):
+        colour = palette.container_colour(number) if len(found) <= FEW else BEST_COLOUR
+        axis.plot([size], [top if sqnr is None else sqnr], "o", ms=6 if first else 4,
+                  color=colour if first or len(found) <= FEW else "#bbbbbb",
+                  zorder=3 if first else 2, label=result.container)  # fmt: skip
+    front = sorted(p for p, first in zip(points, best, strict=True) if first and p[1] is not None)
+    axis.step([p[0] for p in front], [p[1] for p in front], where="post", color="#bbbbbb", lw=1,
+              zorder=1)  # fmt: skip
+    axis.axhline(top - 6, color="#bbbbbb", lw=0.6)
+    ticks = range(0, int(top) - 6, 20)
+    axis.set_yticks([*ticks, top], [*map(str, ticks), "exact"])
+    axis.set_ylim(min([0.0, *noisy]) - 4, top + 6)
+    axis.set_xlim(0, 1.12 * max((size for size, _ in points), default=32))
+    axis.set_xlabel("bits per value")
+    axis.set_ylabel("SQNR, dB")
+    at = [(size, top if sqnr is None else sqnr) for size, sqnr in points]
+    named = [
+        c.container if b or len(found) <= FEW else "" for c, b in zip(found, best, strict=True)
+    ]
+    _name_points(figure, axis, list(zip(named, at, strict=True)))
+    return Figure(
+        name="tradeoff",
+        title="Bits and what they lose",
+        caption="Over the tensors that each policy's containers hold; up and to the left is "
+        "better. Exact containers stand in the upper band. "
+        + ("Large are those that no other beats in both." if len(found) <= FEW else
+           "Large, blue and, where there is room, named are those that no other beats in both; "
+           "the rest, small and grey, are in the table."),
+        figure=figure,
+        rows=[["container", "bits_a_value", "sqnr_db"],
+              *([c.container, *p] for c, p in zip(found, points, strict=True))],
+    )  # fmt: skip
+
+
+def _beats(a: tuple[float, float | None], b: tuple[float, float | None]) -> bool:
+    """Whether a point takes no more bits and loses no more, and is better in one."""
+    lost = [-math.inf if sqnr is None else -sqnr for _, sqnr in (a, b)]
+    return a[0] <= b[0] and lost[0] <= lost[1] and (a[0] < b[0] or lost[0] < lost[1])
+
+
+def _name_points(figure: Any, axis: Any, points: list[tuple[str, tuple[float, float]]]) -> None:
+    """Name points (those with a name) where there is room around them."""
+    figure.draw_without_rendering()
+    taken = [_around(axis, place) for _, place in points]
+    for name, place in sorted(points, key=lambda p: (-p[1][1], p[1][0])):
+        for dx, dy, side in PLACES if name else ():
+            text = axis.annotate(short_name(name), place, (dx, dy), textcoords="offset points",
+                                 ha=side, va="center", fontsize=7,
+                                 bbox={"fc": "white", "ec": "none", "pad": 0.6})  # fmt: skip
+            box = text.get_window_extent()
+            inside = axis.bbox.x0 < box.x0 and box.x1 < axis.bbox.x1 and box.y1 < axis.bbox.y1
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
+
+
+def _around(axis: Any, place: tuple[float, float]) -> Any:
+    from matplotlib.transforms import Bbox
+
+    at = axis.transData.transform(place)
+    return Bbox([at - 4, at + 4])
+
+
 FIGURES: tuple[Callable[[Comparison], Figure], ...] = (
-    time, traffic, bits, energy, live, exponents,
+    time, traffic, bits, tradeoff, energy, live, exponents,
 )  # fmt: skip
 
 
