@@ -156,7 +156,7 @@ REQUEST_COLUMNS = 8
 FILTER = 4096  # buckets that tell whether an address may be pending
 
 # Commands in a log, in the order of `sfpsim.hardware.dram.simulate.COMMANDS`.
-C_READ, C_WRITE, C_ACT, C_PRE, C_PREA, C_REF, C_REFB = range(7)
+C_READ, C_WRITE, C_ACT, C_PRE, C_PREA, C_REF, C_REFB, C_READA, C_WRITEA = range(9)
 LOG_COLUMNS = 5  # cycle, command, bank (of all; a rank's first for its commands), row, column
 
 
@@ -188,7 +188,15 @@ def write_log(
         n = st[ST_LOG]
         st[ST_LOG] = n + 1
         log[n, 0], log[n, 1], log[n, 2], log[n, 3] = at, command, bank, row
-        log[n, 4] = field(key, M_COL, tim) if command <= C_WRITE else -1
+        log[n, 4] = field(key, M_COL, tim) if command <= C_WRITE or command >= C_READA else -1
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _log_column(
+    at: int, write: int, closes: bool, b: int, key: int, st: Any, bk: Any, tim: Any, log: Any
+) -> None:
+    command = (C_READA if closes else C_READ) + write
+    write_log(at, command, b, bk[b, B_ROW], key, st, tim, log)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -646,15 +654,14 @@ def _d3_issue(
         write = bk[b, B_IW] < bk[b, B_IR]
     place = bk[b, B_IW] if write else bk[b, B_IR]
     request = bq[b, place]
-    write_log(
-        cycle, C_WRITE if write else C_READ, b, bk[b, B_ROW], rq[request, Q_KEY], st, tim, log
-    )
-    end = column(b, 1 if write else 0, cycle, tim[T_CLOSED] != 0, st, bk, tm, rk, tim)
+    closes, kind = tim[T_CLOSED] != 0, 1 if write else 0
+    _log_column(cycle, kind, closes, b, rq[request, Q_KEY], st, bk, tim, log)
+    end = column(b, kind, cycle, closes, st, bk, tm, rk, tim)
     if not write:
         many = rq[request, Q_MANY]
         st[ST_REPLIES] += many
         st[ST_LATENCY] += many * end - rq[request, Q_AT]
-    ft[1 if write else 0, rq[request, Q_KEY] & (FILTER - 1)] -= 1
+    ft[kind, rq[request, Q_KEY] & (FILTER - 1)] -= 1
     fr[st[ST_FREE]] = request
     st[ST_FREE] += 1
     count = bk[b, B_COUNT] - 1
@@ -663,10 +670,10 @@ def _d3_issue(
     bk[b, B_COUNT] = count
     st[ST_QUEUED] -= 1
     if count == tim[T_BANKQUEUE] - 1:
-        for kind in range(2):
-            if bk[b, B_WAIT + kind]:
-                st[ST_MOVES + kind] += 1
-                st[ST_MOVESUM + kind] += b
+        for waiting in range(2):
+            if bk[b, B_WAIT + waiting]:
+                st[ST_MOVES + waiting] += 1
+                st[ST_MOVESUM + waiting] += b
     _d3_candidates(b, st, bk, tm, rq, bq, tim)
     return 1
 
@@ -1081,11 +1088,11 @@ def issue_column(
 ) -> int:
     """Issue the chosen read or write; returns the cycle after its data."""
     request, kind, b = st[ST_WHICH], st[ST_MODE], st[ST_BEST]
-    write_log(at, C_WRITE if kind else C_READ, b, bk[b, B_ROW], rq[request, Q_KEY], st, tim, log)
     _take(request, kind, b, st, bk, rq, fr)
     if kind:
         ft[1, rq[request, Q_KEY] & (FILTER - 1)] -= 1
     last = tim[T_AUTO] != 0 and bk[b, B_HIT] < 0 and bk[b, B_HIT + 1] < 0
+    _log_column(at, kind, last, b, rq[request, Q_KEY], st, bk, tim, log)
     end = column(b, kind, at, last, st, bk, tm, rk, tim)
     bk[b, B_LAST] = at
     _wants(b, st, bk, tm, tim)
@@ -1325,7 +1332,8 @@ def _r2_issue(
     if kind == COLUMN:
         write = rq[request, Q_WRITE]
         key = rq[request, Q_KEY]
-        write_log(at, C_WRITE if write else C_READ, b, bk[b, B_ROW], key, st, tim, log)
+        closes = tim[T_CLOSED] != 0
+        _log_column(at, write, closes, b, key, st, bk, tim, log)
         if bk[b, B_ACTIVE] == request:
             bk[b, B_ACTIVE] = -1
             fr[st[ST_FREE]] = request
@@ -1334,7 +1342,7 @@ def _r2_issue(
             _take(request, write, b, st, bk, rq, fr)
             if write:
                 ft[1, key & (FILTER - 1)] -= 1
-        end = column(b, write, at, tim[T_CLOSED] != 0, st, bk, tm, rk, tim)
+        end = column(b, write, at, closes, st, bk, tm, rk, tim)
         if not write:
             st[ST_REPLIES] += 1
             st[ST_LATENCY] += end - rq[request, Q_AT]

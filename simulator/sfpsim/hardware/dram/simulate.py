@@ -39,6 +39,7 @@ POLICIES: tuple[Policy, ...] = ("default", "dramsim3", "ramulator", "dramsys")
 READ, WRITE, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH, REFRESH_BANK = range(7)
 COMMANDS = (
     "read", "write", "activate", "precharge", "precharge_all", "refresh", "refresh_bank",
+    "read_precharge", "write_precharge",
 )  # fmt: skip
 
 
