@@ -108,6 +108,11 @@ def test_the_report_is_one_small_file_that_opens_offline(comparison, figures):
     for sentence in headline(comparison):
         assert sentence in text
     assert comparison.machine.memory_note in text
+    changed = [r for c in comparison.containers for r in c.roles if r.max_rel_error is not None]
+    assert changed
+    table = text.partition("what is lost")[2].partition("</table>")[0]
+    assert table.count("<tr>") == len(changed)
+    assert f"<td>{changed[0].sqnr_db:.1f}</td>" in table
 
 
 def test_headline_names_the_fastest_and_the_fastest_exact(comparison):

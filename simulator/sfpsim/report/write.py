@@ -47,6 +47,12 @@ def html(comparison: Comparison, figures: list[Figure], files: dict[str, bytes])
             rows=_rows(comparison),
             figures=[_inline(f, files[f"{f.name}.svg"].decode()) for f in figures],
             flips=order_flips(comparison),
+            lossy=[
+                (c.container, r)
+                for c in comparison.containers
+                for r in c.roles
+                if r.max_rel_error is not None
+            ],
             sources=sources(comparison),
             layers=[(c.container, _layer_rows(c)) for c in comparison.containers],
         )
