@@ -86,7 +86,7 @@ def test_out_holds_all_files(sfpsim, single, tmp_path):
     done = sfpsim("compare", single, "-c", "fp32,bf16", "--out", out)
     assert done.status == 0
     assert "report.html" in done.out
-    figures = ("bits", "traffic", "time", "energy", "live", "exponents")
+    figures = ("bits", "tradeoff", "traffic", "time", "energy", "live", "exponents")
     expected = {f"{name}.{kind}" for name in figures for kind in ("svg", "pdf", "csv")}
     assert {p.name for p in out.iterdir()} == expected | {
         "results.json", "results.csv", "report.html",
