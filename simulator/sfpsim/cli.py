@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from sfpsim._version import __version__
-from sfpsim.errors import InputError
+from sfpsim.errors import InputError, one_of
 from sfpsim.report.terminal import check_target, is_stdout, progress, say, write_json
 
 app = typer.Typer(
@@ -119,7 +119,7 @@ def _compare(
         if export is None:
             found = compare(trace, parsed, **options)
         else:
-            found = replay(trace, parsed[0], taker=traffic, **options)
+            found = replay(trace, parsed[0], observer=traffic, **options)
     if timeline is not None and steps is not None:
         from sfpsim.report.timeline import write_timeline
 
@@ -128,10 +128,10 @@ def _compare(
 
 
 def _traffic(path: Path, form: str, channels: int) -> Any:
-    from sfpsim.interop.address_trace import parse_format
+    from sfpsim.interop.address_trace import FORMATS
     from sfpsim.interop.traffic import TrafficExport
 
-    return TrafficExport(path, parse_format(form), channels)
+    return TrafficExport(path, one_of("unknown trace format", form, FORMATS), channels)
 
 
 def _deliver(
@@ -565,23 +565,22 @@ def dram(
 def _run_trace(trace: Path, device: Any, policy: str, form: str | None, bar: Any) -> Any:
     from sfpsim.hardware.dram.simulate import POLICIES, simulate
     from sfpsim.interop.address_trace import (
+        FORMATS,
         detect_format,
-        parse_format,
         read_trace,
         vector_layout,
     )
 
-    if policy not in POLICIES:
-        raise InputError(f"unknown policy {policy!r}: allowed are {', '.join(POLICIES)}")
+    controller = one_of("unknown policy", policy, POLICIES)
     requests = read_trace(
         trace,
-        detect_format(trace) if form is None else parse_format(form),
+        one_of("unknown trace format", form, FORMATS) if form else detect_format(trace),
         limit_bytes=device.capacity_bytes * device.channels,
         burst_bytes=device.access_bytes,
         vectors=vector_layout(device),
         progress=bar,
     )
-    return simulate(requests, device, policy)
+    return simulate(requests, device, controller)
 
 
 @app.command("list")

@@ -186,7 +186,7 @@ class Container(abc.ABC):
         """The text that `parse_container` turns into this container again."""
 
     @property
-    def significant_bits(self) -> int | None:
+    def value_mantissa_bits(self) -> int | None:
         """Mantissa bits that hold every normal value it yields; None: as many as the source's.
 
         They choose the type that values have on chip.

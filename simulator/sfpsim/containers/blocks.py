@@ -94,7 +94,7 @@ class MxFloat(PackedContainer):
         return self.name
 
     @property
-    def significant_bits(self) -> int | None:
+    def value_mantissa_bits(self) -> int | None:
         """The element's mantissa bits."""
         return self.element.mantissa_bits
 
@@ -146,7 +146,7 @@ class MxInt8(PackedContainer):
         return self.family
 
     @property
-    def significant_bits(self) -> int | None:
+    def value_mantissa_bits(self) -> int | None:
         """Seven bits, of which the first is hidden."""
         return 6
 
@@ -317,7 +317,7 @@ class Msfp(PackedContainer):
         return f"msfp{self.total_bits}"
 
     @property
-    def significant_bits(self) -> int | None:
+    def value_mantissa_bits(self) -> int | None:
         """Of the magnitude's bits the first is hidden."""
         return self.mantissa_bits - 1
 

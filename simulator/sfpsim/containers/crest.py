@@ -81,9 +81,9 @@ class Crest(Container):
         return self.family + self.quantizer.spec.removeprefix(Sfp.family)
 
     @property
-    def significant_bits(self) -> int | None:
+    def value_mantissa_bits(self) -> int | None:
         """Mantissa bits that are kept."""
-        return self.quantizer.significant_bits
+        return self.quantizer.value_mantissa_bits
 
     def lossless_for(self, fmt: FloatFormat) -> bool:
         """Whether every mantissa bit is kept and no range limited."""

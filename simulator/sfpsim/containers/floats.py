@@ -76,7 +76,7 @@ class MiniFloat(PackedContainer):
         return f"{self.name}{',' if ':' in self.name else ':'}overflow={self.overflow}"
 
     @property
-    def significant_bits(self) -> int | None:
+    def value_mantissa_bits(self) -> int | None:
         """The format's mantissa bits."""
         return self.fmt.mantissa_bits
 

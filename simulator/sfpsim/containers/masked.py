@@ -58,9 +58,9 @@ class ZeroMasked(Container):
         return PREFIX + self.inner.spec
 
     @property
-    def significant_bits(self) -> int | None:
+    def value_mantissa_bits(self) -> int | None:
         """Those of the inner container."""
-        return self.inner.significant_bits
+        return self.inner.value_mantissa_bits
 
     def lossless_for(self, fmt: FloatFormat) -> bool:
         """Whether the inner container loses nothing."""

@@ -131,7 +131,7 @@ class Plain(Container):
         return self.fmt.name
 
     @property
-    def significant_bits(self) -> int | None:
+    def value_mantissa_bits(self) -> int | None:
         """The format's mantissa bits."""
         return self.fmt.mantissa_bits
 

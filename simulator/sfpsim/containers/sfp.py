@@ -58,7 +58,7 @@ class Sfp(LaneContainer):
             )
 
     @property
-    def significant_bits(self) -> int | None:
+    def value_mantissa_bits(self) -> int | None:
         """Mantissa bits that are kept."""
         return self.mantissa_bits
 

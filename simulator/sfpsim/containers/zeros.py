@@ -107,9 +107,9 @@ class Gist(CodedContainer):
         return any_float(*DPR[self.dpr])
 
     @property
-    def significant_bits(self) -> int | None:
+    def value_mantissa_bits(self) -> int | None:
         """Those of the small float, where values are rounded."""
-        return None if self.dpr == "none" else self._small.significant_bits
+        return None if self.dpr == "none" else self._small.value_mantissa_bits
 
     def lossless_for(self, fmt: FloatFormat) -> bool:
         """Whether nothing is rounded away."""

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from sfpsim.errors import InputError
+from sfpsim.errors import InputError, one_of
 
 Level = Literal["low", "middle", "high"]
 LEVELS: tuple[Level, ...] = ("low", "middle", "high")
@@ -114,8 +114,7 @@ def load_table(kind: type[Table]) -> Table:
 
 
 def _check_level(level: str) -> None:
-    if level not in LEVELS:
-        raise InputError(f"energy level {level!r}: allowed are {', '.join(LEVELS)}")
+    one_of("energy level", level, LEVELS)
 
 
 def dram_interface_pj_per_bit(kind: str, level: str = "middle") -> float:

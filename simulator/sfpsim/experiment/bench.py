@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sfpsim.errors import InputError
+from sfpsim.errors import one_of
 from sfpsim.experiment.bench_codec import bench_codec
 from sfpsim.experiment.bench_dram import bench_dram
 from sfpsim.experiment.compare import replay
@@ -96,8 +96,8 @@ def bench(which: str | None = None) -> dict[str, Any]:
     InputError
         If there is no such benchmark.
     """
-    if which is not None and which not in BENCHES:
-        raise InputError(f"unknown benchmark {which!r}: allowed are {', '.join(BENCHES)}")
+    if which is not None:
+        one_of("unknown benchmark", which, BENCHES)
     parts = []
     if which in (None, "codec"):
         parts.append(bench_codec())

@@ -20,7 +20,7 @@ from sfpsim.containers.policy import Policy, parse_policy
 from sfpsim.containers.quality import Quality
 from sfpsim.containers.registry import parse_container
 from sfpsim.energy.model import LEVELS
-from sfpsim.errors import InputError
+from sfpsim.errors import InputError, one_of
 from sfpsim.experiment import costs as c
 from sfpsim.experiment.result import (
     Band,
@@ -38,9 +38,9 @@ from sfpsim.experiment.result import (
 from sfpsim.experiment.step import StepRun, StepSimulation
 from sfpsim.experiment.tensors import FLOATS, Kept, Tensors
 from sfpsim.formats import exponent_counts
-from sfpsim.hardware.channel import Taker
+from sfpsim.hardware.channel import BurstObserver
 from sfpsim.hardware.dram.fit import fit_of
-from sfpsim.hardware.machine import Machine, load_machine, parse_detail
+from sfpsim.hardware.machine import DETAILS, Machine, load_machine
 from sfpsim.trace.schema import TensorRecord
 from sfpsim.workload.training import PassPlan, plan_trace
 
@@ -88,16 +88,16 @@ def compare(
 def replay(
     trace: Any, policy: Policy | str, *, machine: str | Machine = "sfp-2024",
     detail: str | None = None, per_tensor: bool = False, progress: Progress | None = None,
-    timeline: Timeline | None = None, taker: Taker | None = None,
+    timeline: Timeline | None = None, observer: BurstObserver | None = None,
 ) -> Comparison:  # fmt: skip
     """Replay `trace` under one policy; see `compare`.
 
-    `taker` is told of every burst that the controllers take, step by step, for example a
+    `observer` is told of every burst that the controllers take, step by step, for example a
     `sfpsim.interop.traffic.TrafficExport`.
     """
     parsed = parse_policy(policy) if isinstance(policy, str) else policy
     replayer = _Replayer(
-        trace, machine, detail, per_tensor=per_tensor, timeline=timeline, taker=taker
+        trace, machine, detail, per_tensor=per_tensor, timeline=timeline, observer=observer
     )
     return replayer.comparison(_side_by_side(replayer, [parsed], progress))
 
@@ -151,14 +151,14 @@ class _Replayer:
 
     def __init__(
         self, trace: Any, machine: str | Machine, detail: str | None, *, per_tensor: bool,
-        timeline: Timeline | None, taker: Taker | None = None,
+        timeline: Timeline | None, observer: BurstObserver | None = None,
     ) -> None:  # fmt: skip
         self.trace = trace
         self.timeline = timeline
-        self.taker = taker
+        self.observer = observer
         self.machine = load_machine(machine)
         self.fit = fit_of(self.machine)
-        self.detail = parse_detail(detail or self.machine.memory.detail)
+        self.detail = one_of("detail", detail or self.machine.memory.detail, DETAILS)
         self.per_tensor = per_tensor
         self.baseline = parse_container(self.machine.baseline)
         self.tensors = Tensors(trace, self.machine, self.baseline)
@@ -192,7 +192,7 @@ class _Replayer:
         before = 0
         out = []
         for plans in steps:
-            simulation = StepSimulation(self.tensors, policy, plans, self.detail, self.taker)
+            simulation = StepSimulation(self.tensors, policy, plans, self.detail, self.observer)
             out.append(simulation.run(partial(_tell_tasks, progress, before, total, policy.spec)))
             before += len(plans)
         return out
@@ -474,7 +474,7 @@ def _role(role: str, spec: str, members: list[Kept]) -> RoleResult:
         raw_bits=sizes.raw_bits,
         **{f"{f}_bits": getattr(sizes, f"{f}_bits") for f in FIELDS},
         bits_per_value=sizes.total_bits / sizes.values if sizes.values else None,
-        held_values=sum(k.held_values for k in members),
+        held_values=sum(k.record.sampled_values for k in members),
         sqnr_db=found.sqnr_db,
         max_rel_error=found.max_rel_error,
         cosine=found.cosine,

@@ -8,7 +8,7 @@ and additions are fused into the products around them and move nothing.
 
 An inference step is the forward pass alone, layer after layer. Nothing has to be kept for
 later, so an input of a product stays on chip where it fits beside what is read while it is
-made and beside what is made from it.
+made and beside what is made from it. That a skip connection waits there too is not counted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from sfpsim._version import __version__
 from sfpsim.containers.policy import Policy
-from sfpsim.errors import InputError
+from sfpsim.errors import InputError, one_of
 from sfpsim.experiment.compare import Progress, compare
 from sfpsim.experiment.result import Comparison, ContainerResult, Energy, LayerResult, Struct
 from sfpsim.formats import FORMATS
@@ -109,7 +109,6 @@ class NetworkTrace:
             raise InputError(f"batch={batch}: must be 1 to {MOST_BATCH}")
         self.network, self.batch, self.profile = network, batch, profile
         self.mode, self.onchip_values = mode, onchip_values
-        self.kept_on_chip = 0
         self.label = f"{network.name}, batch {batch}, values of {profile.label}"
         self.path = self.label
         self.manifest = Manifest(model=network.name, framework="table", framework_version="")
@@ -184,9 +183,22 @@ class NetworkTrace:
             return False
         made = sum(p.out_elements for p in products if p.input_name == layer.input_name)
         beside = max(products[number - 1].touched, made) * self.batch
-        stays = size + beside <= self.onchip_values
-        self.kept_on_chip += stays
-        return stays
+        return size + beside <= self.onchip_values
+
+    @property
+    def kept_on_chip(self) -> int:
+        """Products whose input stays on chip."""
+        return sum(op.reads[0] not in self.sources for op in self.ops)
+
+    def mean_lengths(self) -> tuple[float, float]:
+        """Mean mantissa and exponent bits in force of a value of weights and stash."""
+        learned = [r for r in self.records if r.role in LEARNED and r.lengths is not None]
+        values = sum(r.values for r in learned) or 1
+        fields = ("mantissa_bits", "exponent_bits")
+        mantissa, exponent = (
+            sum(getattr(r.lengths, field) * r.values for r in learned) / values for field in fields
+        )
+        return mantissa, exponent
 
     def _operands(self, layer: Layer, at: int, depth: float, shared: set[str]) -> tuple[str, str]:
         """Add the operands of a product; return their names."""
@@ -264,8 +276,8 @@ def spread_lengths(
 ) -> list[int]:
     """Give tensors of `values` values lengths next to `mean` so that it is their mean.
 
-    The largest tensor is served first; the mean over all values is met to half of the
-    smallest tensor's share.
+    The largest tensor is served first, so the smaller ones make up for it: the mean over all
+    values is met to half of the largest tensor's share, and mostly much better.
 
     Raises
     ------
@@ -317,7 +329,8 @@ def simulate_network(
     InputError
         As `compare`, or if the network or the mode is not known.
     """
-    network, chosen, kind = load_network(name), load_machine(machine), parse_mode(mode)
+    network, chosen = load_network(name), load_machine(machine)
+    kind = one_of("mode", mode, MODES)
     item = FORMATS[chosen.baseline].bytes if chosen.baseline in FORMATS else 4
     buffer = chosen.buffer.bytes // item
     trace = NetworkTrace(network, batch, profile, lengths, kind, buffer // 2)
@@ -346,25 +359,11 @@ def simulate_network(
             f"values of {profile.label} stand for the network's; stashed are the inputs of "
             "products; normalisation, activations and additions are fused",
             *_mode_notes(trace),
-            *_length_notes(lengths),
+            *([] if lengths is None else [_length_note(trace, *lengths)]),
             *found.notes,
         ],
     )
     return result, found
-
-
-def parse_mode(text: str) -> Mode:
-    """Return `text` if it names a mode.
-
-    Raises
-    ------
-    InputError
-        If it does not.
-    """
-    for known in MODES:
-        if text == known:
-            return known
-    raise InputError(f"mode {text!r}: allowed are {', '.join(MODES)}")
 
 
 def _mode_notes(trace: NetworkTrace) -> list[str]:
@@ -376,14 +375,13 @@ def _mode_notes(trace: NetworkTrace) -> list[str]:
     ]
 
 
-def _length_notes(lengths: tuple[float, float] | None) -> list[str]:
-    if lengths is None:
-        return []
-    mantissa, exponent = lengths
-    return [
+def _length_note(trace: NetworkTrace, mantissa: float, exponent: float) -> str:
+    met = trace.mean_lengths()
+    return (
         f"sfp without lengths takes {mantissa:g} mantissa and {exponent:g} exponent bits on "
-        "average: each tensor the whole number below or above, so that the mean is met"
-    ]
+        f"average, each tensor the whole number below or above: {met[0]:.3f} and {met[1]:.3f} "
+        "are met"
+    )
 
 
 def _container(c: ContainerResult, operand_bytes: int, compulsory_bytes: int) -> NetworkContainer:

@@ -11,7 +11,7 @@ from sfpsim.containers.policy import Policy
 from sfpsim.experiment.tensors import Kept, Tensors
 from sfpsim.formats import FORMATS, FloatFormat
 from sfpsim.hardware.array import compute_ps, utilisation
-from sfpsim.hardware.channel import Taker
+from sfpsim.hardware.channel import BurstObserver
 from sfpsim.hardware.extents import PAGE_BYTES, Life, Usage, usage
 from sfpsim.hardware.machine import Detail
 from sfpsim.hardware.path import MemoryPath, Move, Run, Task
@@ -42,10 +42,10 @@ class StepSimulation:
 
     def __init__(
         self, tensors: Tensors, policy: Policy, plans: list[PassPlan], detail: Detail,
-        taker: Taker | None = None,
+        observer: BurstObserver | None = None,
     ) -> None:  # fmt: skip
         self.tensors = tensors
-        self.taker = taker
+        self.observer = observer
         self.detail = detail
         self.machine = tensors.machine
         self.plans = plans
@@ -59,11 +59,11 @@ class StepSimulation:
         placed, rows = self._place()
         shares = [utilisation(plan.gemm, self.machine.compute) for plan in self.plans]
         tasks = [self._task(p, s, placed) for p, s in zip(self.plans, shares, strict=True)]
-        path = MemoryPath(self.machine, *rows.arrays(), self.detail, self.taker)
+        path = MemoryPath(self.machine, *rows.arrays(), self.detail, self.observer)
         run = path.run(tasks, progress)
-        if self.taker is not None:
+        if self.observer is not None:
             device = self.machine.device
-            self.taker.next_step(-(-run.end_ps * device.tck_den // device.tck_ps))
+            self.observer.next_step(-(-run.end_ps * device.tck_den // device.tck_ps))
         return StepRun(
             plans=self.plans,
             shares=shares,

@@ -25,14 +25,13 @@ FLOATS = tuple(fmt.dtype.name for fmt in FORMATS.values())
 class Kept:
     """A tensor under a policy: its container, sizes, quality and standard error, bits.
 
-    `quality` is that of the `held_values` in the trace; of nothing where `lossless`.
+    `quality` is that of the values in the trace; of nothing where `lossless`.
     """
 
     record: TensorRecord
     container: Container
     sizes: Sizes
     total_bits_se: float
-    held_values: int
     quality: Quality
     lossless: bool
 
@@ -72,7 +71,6 @@ class Tensors:
             container=container,
             sizes=stored.sizes,
             total_bits_se=stored.total_bits_se,
-            held_values=sum(run.size for run in runs),
             quality=Quality() if lossless else stored_quality(container, runs),
             lossless=lossless,
         )
@@ -102,7 +100,7 @@ class Tensors:
         mantissa, exponent = source.mantissa_bits, source.exponent_bits
         if isinstance(container, Plain):
             exponent = min(exponent, container.fmt.exponent_bits)
-        kept = container.significant_bits
+        kept = container.value_mantissa_bits
         if kept is not None:
             mantissa = min(mantissa, kept)
         formats = [FORMATS[name] for name in self.machine.compute.formats]

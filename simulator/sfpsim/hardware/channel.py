@@ -57,7 +57,7 @@ def _fitted(par: I64, device: Device, fit: Fit | None) -> None:
     par[k.P_LATENCY_PS] = fit.latency_ps if fit else device.idle_latency_ps
 
 
-class Taker(Protocol):
+class BurstObserver(Protocol):
     """Is told of every burst that a channel's controller takes, in order."""
 
     def add(self, channel: int, requests: Requests) -> None:
@@ -96,7 +96,7 @@ class Channels:
 
     def __init__(
         self, env: simpy.Environment, machine: Machine, rows_p: Any, rows_m: Any, detail: Detail,
-        fit: Fit | None, taker: Taker | None = None,
+        fit: Fit | None, observer: BurstObserver | None = None,
     ) -> None:  # fmt: skip
         self.env = env
         self.par = parameters(machine, fit)
@@ -114,8 +114,8 @@ class Channels:
         self.times = np.zeros((groups * slots, 4, 1 << (deepest - 1).bit_length()), np.int64)
         self.rows = (rows_p, rows_m)
         self.dram = dram_state(count, machine.device)
-        self.taker = taker
-        self.taken = np.zeros((count, TAKEN_BURSTS if taker else 0, k.TAKEN_COLUMNS), np.int64)
+        self.observer = observer
+        self.taken = np.zeros((count, TAKEN_BURSTS if observer else 0, k.TAKEN_COLUMNS), np.int64)
         self.queue = np.zeros((groups, k.CLASSES, 64), np.int64)
         self.jobs = np.zeros((0, k.JOB_COLUMNS), np.int64)
         self.free_jobs: list[int] = []
@@ -209,11 +209,11 @@ class Channels:
             reached = int(k.run_detailed(*shared, *self.dram))
         else:
             reached = int(k.run_bandwidth(*shared))
-        if self.taker is not None:
-            self._hand_over(self.taker)
+        if self.observer is not None:
+            self._hand_over(self.observer)
         return reached
 
-    def _hand_over(self, taker: Taker) -> None:
+    def _hand_over(self, observer: BurstObserver) -> None:
         shift = int(self.par[k.P_BURST_SHIFT]) - 3
         for channel, count in enumerate(self.state[:, k.C_TAKEN].tolist()):
             cycle, burst = self.taken[channel, :count].T
@@ -222,7 +222,7 @@ class Channels:
                 is_write=(burst & 1).astype(np.uint8),
                 cycle=cycle.astype(np.uint64),
             )
-            taker.add(channel, found)
+            observer.add(channel, found)
         self.state[:, k.C_TAKEN] = 0
 
     def _run(self) -> Generator[simpy.Event, Any, None]:

@@ -490,9 +490,8 @@ def run_bandwidth(
 
     That is `until`, or the end of the first ticket that is done before (``finished[0]`` of
     them, from ``finished[1]`` on), or when `taken` is full (no columns: nobody asks for the
-    bursts), or FAR if nothing is left. One burst at a time is on a
-    channel's data bus; the slot whose burst can go first goes first, the next in turn
-    where several can.
+    bursts), or FAR if nothing is left. One burst at a time is on a channel's data bus; the
+    slot whose burst can go first goes first, the next in turn where several can.
     """
     per = par[P_SLOT + CLASSES]
     writers = par[P_SLOT + ENCODE]

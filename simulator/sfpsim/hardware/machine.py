@@ -25,20 +25,6 @@ MOST_OUTSTANDING = 65_536
 DETAILS: tuple[Detail, ...] = ("bandwidth", "detailed")
 
 
-def parse_detail(text: str) -> Detail:
-    """Return the level of detail called `text`.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    for detail in DETAILS:
-        if detail == text:
-            return detail
-    raise InputError(f"detail {text!r}: allowed are {', '.join(DETAILS)}")
-
-
 class Compute(Struct, frozen=True, kw_only=True):
     """The array: `rows` x `columns` units of `macs_per_unit` MACs a cycle.
 

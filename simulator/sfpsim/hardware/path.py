@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sfpsim.containers.base import ROW_VALUES
 from sfpsim.hardware import kernels as k
-from sfpsim.hardware.channel import ChannelCounts, Channels, Taker
+from sfpsim.hardware.channel import BurstObserver, ChannelCounts, Channels
 from sfpsim.hardware.dram.fit import fit_of
 from sfpsim.hardware.machine import Detail, Machine
 from sfpsim.hardware.placement import (
@@ -202,17 +202,18 @@ class MemoryPath:
         uint16 and uint8, the row store: payload and metadata bits of every held row.
     detail
         What serves a burst: ``bandwidth`` or ``detailed``.
-    taker
+    observer
         Is told of every burst that a controller takes.
     """
 
     def __init__(
         self, machine: Machine, rows_p: Any, rows_m: Any, detail: Detail,
-        taker: Taker | None = None,
+        observer: BurstObserver | None = None,
     ) -> None:  # fmt: skip
         self.machine = machine
         self.env = simpy.Environment()
-        self.channels = Channels(self.env, machine, rows_p, rows_m, detail, fit_of(machine), taker)
+        fit = fit_of(machine)
+        self.channels = Channels(self.env, machine, rows_p, rows_m, detail, fit, observer)
         self.dma = Dma(machine, self.channels)
         self.buffer = OnChipBuffer(self.env, machine.buffer.tiles)
         self.written: dict[tuple[str, int], simpy.Event] = {}

@@ -26,7 +26,7 @@ from typing import IO, Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from sfpsim.errors import InputError
+from sfpsim.errors import InputError, one_of
 from sfpsim.hardware.dram.device import Device, address_pieces
 from sfpsim.hardware.dram.simulate import Requests
 from sfpsim.interop import trace_kernels as k
@@ -123,20 +123,6 @@ def vector_layout(device: Device) -> VectorLayout:
     )
 
 
-def parse_format(text: str) -> Format:
-    """Return `text` if it names a format.
-
-    Raises
-    ------
-    InputError
-        If it does not.
-    """
-    for known in FORMATS:
-        if text == known:
-            return known
-    raise InputError(f"unknown trace format {text!r}: allowed are {', '.join(FORMATS)}")
-
-
 def _open(path: Path) -> IO[bytes]:
     """Open `path` for reading, through gzip where its first bytes say so."""
     try:
@@ -182,7 +168,7 @@ def detect_format(path: Path) -> Format:
     """
     suffix = Path(path.name.removesuffix(".gz")).suffix
     if suffix in (".stl", ".rstl"):
-        return parse_format(suffix[1:])
+        return one_of("unknown trace format", suffix[1:], FORMATS)
     with _open(path) as file:
         first = next((line for line in _first_lines(path, file) if line), b"")
     if not first:

@@ -481,11 +481,15 @@ def styled(makers: Sequence[Callable[[], Figure]]) -> list[Figure]:
 def rendered(figure: Any, kind: str) -> bytes:
     """Return `figure` as SVG or PDF; the same figure gives the same bytes."""
     import matplotlib as mpl
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     out = io.BytesIO()
     unwanted = ("Creator", "Date", "Format", "Type") if kind == "svg" else ("CreationDate",)
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "sfpsim", "pdf.fonttype": 42}):
-        figure.savefig(out, format=kind, metadata=dict.fromkeys(unwanted))
+        # savefig would lay the figure out once more before it draws.
+        canvas = FigureCanvasSVG(figure) if kind == "svg" else FigureCanvasPdf(figure)
+        getattr(canvas, f"print_{kind}")(out, metadata=dict.fromkeys(unwanted))
     return out.getvalue()
 
 

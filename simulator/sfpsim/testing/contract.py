@@ -54,13 +54,13 @@ def _check_values(
         _require(bits_equal(again, quantized), where, "quantize is idempotent")
     if container.lossless_for(format_of(x.dtype)):
         _require(bits_equal(quantized, x), where, "lossless means quantize(x) == x")
-    _require(_within_bits(container, quantized), where, "values need no more significant_bits")
+    _require(_within_bits(container, quantized), where, "values need no more value_mantissa_bits")
 
 
 def _within_bits(container: Container, quantized: Array) -> bool:
     """Whether normal values leave the mantissa bits below the container's at zero."""
     fmt, words = format_of(quantized.dtype), words_of(quantized)
-    kept = container.significant_bits
+    kept = container.value_mantissa_bits
     if kept is None or kept >= fmt.mantissa_bits:
         return True
     exponents = words >> words.dtype.type(fmt.mantissa_bits) & words.dtype.type(fmt.exponent_max)

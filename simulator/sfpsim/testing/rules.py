@@ -37,9 +37,7 @@ COMMANDS = ("ACT", "RD", "WR", "PRE", "PREA", "REF", "REFPB", "RDA", "WRA", "PDE
             "SRX")  # fmt: skip
 LOGGED = {
     "read": "RD", "write": "WR", "activate": "ACT", "precharge": "PRE", "precharge_all": "PREA",
-    "refresh": "REF", "refresh_bank": "REFPB", "powerdown_enter": "PDE", "powerdown_exit": "PDX",
-    "selfrefresh_enter": "SRE", "selfrefresh_exit": "SRX", "read_precharge": "RDA",
-    "write_precharge": "WRA",
+    "refresh": "REF", "refresh_bank": "REFPB", "read_precharge": "RDA", "write_precharge": "WRA",
 }  # fmt: skip
 POSTPONED = 8
 """Refreshes that may be put off: DDR4 and LPDDR4; DDR5's 4 and HBM's fewer are stricter."""

@@ -21,7 +21,7 @@ import simpy
 from sfpsim.containers.base import BLOCK_VALUES
 from sfpsim.hardware import kernels as k
 from sfpsim.hardware.channel import ChannelCounts, Channels
-from sfpsim.hardware.dram.device import Fit, presets
+from sfpsim.hardware.dram.device import Device, Fit, presets
 from sfpsim.hardware.machine import Detail, Machine, load_machine
 
 BLOCK_BYTES = BLOCK_VALUES * 4
@@ -117,11 +117,13 @@ def one_channel(device: str) -> Machine:
 
 def fit_of(machine: Machine) -> Fit | None:
     """Return the fit that `machine` runs with: its device's or, where striped, its own."""
-    return _striped(machine) if machine.memory.placement == "stripe" else machine.device.fit
+    device = machine.device
+    return _striped(machine, device) if machine.memory.placement == "stripe" else device.fit
 
 
 @functools.lru_cache
-def _striped(machine: Machine) -> Fit:
+def _striped(machine: Machine, _: Device) -> Fit:
+    """Measure it once, and again where the device's file says something else by now."""
     return fit(machine)
 
 

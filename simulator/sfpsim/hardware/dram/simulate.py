@@ -21,7 +21,7 @@ from sfpsim.energy.model import (
     dram_interface_pj_per_bit,
     interface_kinds,
 )
-from sfpsim.errors import InputError
+from sfpsim.errors import InputError, one_of
 from sfpsim.hardware.dram import engine as e
 from sfpsim.hardware.dram.device import Device, Struct, address_pieces
 
@@ -265,8 +265,12 @@ class Memory:
     def __init__(
         self, device: Device, policy: Policy = "default", threads: int = 1, logged: bool = False
     ) -> None:
-        if policy not in POLICIES:
-            raise InputError(f"unknown policy {policy!r}: allowed are {', '.join(POLICIES)}")
+        one_of("unknown policy", policy, POLICIES)
+        if policy == "ramulator" and device.refresh == "per-bank":
+            raise InputError(
+                f"policy ramulator refreshes all banks of a rank at once, device {device.name} "
+                "bank by bank: allowed are the other policies"
+            )
         if threads < 1:
             raise InputError(f"threads={threads} must be at least 1")
         self.device, self.policy = device, policy
