@@ -47,10 +47,12 @@ check: $(FULL) ## lint and type-check (ruff, mypy strict)
 bench: $(FULL) ## the benchmarks, beside memcpy and other compressors in the same run
 	$(BIN)/sfpsim bench
 
-validate: $(FULL) ## exact sizes against reference tensors: make validate REFERENCE=folder
+validate: $(FULL) ## against reference tensors or DRAM runs: make validate REFERENCE=folder
 	@test -n "$(REFERENCE)" || { echo "make validate REFERENCE=folder: name the folder with \
-	expected.json and its .safetensors files" >&2; exit 2; }
-	$(BIN)/python -m sfpsim.testing.validate "$(REFERENCE)"
+	expected.json and its .safetensors files, or with results*.csv of DRAM runs and devices/" \
+	>&2; exit 2; }
+	if test -d "$(REFERENCE)/devices"; then kind=_dram; fi; \
+	$(BIN)/python -m sfpsim.testing.validate$$kind "$(REFERENCE)"
 
 traces: $(FULL) ## train the sample models again and rewrite the sample traces
 	$(BIN)/python traces/make_samples.py

@@ -9,7 +9,6 @@ docs/dram-validation.md. Pages are written between their markers.
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 from typing import Any
@@ -129,12 +128,11 @@ def reference_runs(folder: Path) -> list[Run]:
 
     made: dict[str, Any] = {}
     found = []
-    with (folder / "results.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            access = row["access_bytes"]
-            made[access] = made.get(access) or validate_dram.traces(int(access))
-            result = validate_dram.run(folder, row, made[access][row["trace"]])
-            found.append(_reference_run(row, result))
+    for row in validate_dram.reference_rows(folder):
+        access = row["access_bytes"]
+        made[access] = made.get(access) or validate_dram.traces(int(access))
+        result = validate_dram.run(folder, row, made[access][row["trace"]])
+        found.append(_reference_run(row, result))
     return found
 
 
