@@ -8,9 +8,11 @@ import yaml
 
 from hardware.machines import machine
 from naive_memory import naive_controller
+from sfpsim.errors import InputError
 from sfpsim.hardware import kernels as k
 from sfpsim.hardware.channel import Channels
 from sfpsim.hardware.dram.device import load_device
+from sfpsim.hardware.path import MemoryPath
 
 SLOTS = 3
 
@@ -108,3 +110,45 @@ def test_every_command_is_that_of_the_naive_controller(name, window):
     reads, writes = traffic(name)
     small = machine(memory={"channels": 1}, dma={"streams": SLOTS, "outstanding": window})
     agree(small, reads, writes, window)
+
+
+def asleep(tmp_path, power_down):
+    controller = msgspec.structs.replace(
+        load_device("lpddr4-3200-x16").controller, power_down=power_down
+    )
+    return changed(tmp_path, "lpddr4-3200-x16", controller=controller)
+
+
+def test_ranks_sleep_between_jobs(tmp_path):
+    """Cycles asleep are those of the pauses; a pause below the threshold leaves a rank awake."""
+    pauses = {}
+    for power_down in (40, 1 << 30):
+        small = asleep(tmp_path, power_down)
+        env = simpy.Environment()
+        none = np.zeros(0, np.uint16), np.zeros(0, np.uint8)
+        channels = Channels(env, small, *none, "detailed", fit=None)
+
+        def steps(env=env, channels=channels, burst=small.device.burst_bytes):
+            for i in range(5):
+                yield env.timeout(3_000_000)
+                jobs = as_jobs(k.PLAIN_READ, [(100 * i, 50)], burst)
+                yield channels.submit(jobs, np.zeros(1, np.int64))
+
+        env.process(steps())
+        env.run()
+        end = channels.finish()
+        counts = channels.counts()
+        cycles = end // 625
+        pauses[power_down] = counts.slept_cycles[0].sum()
+        assert counts.slept_cycles[0, 2] == 0
+        assert counts.open_cycles[0] >= counts.slept_cycles[0, 0]
+        assert cycles - counts.open_cycles[0] >= counts.slept_cycles[0, 1]
+    # 4,800 cycles each, less the threshold and a refresh or none
+    assert 5 * 3_500 < pauses[40] <= 5 * (4_800 - 40)
+    assert pauses[1 << 30] == 0
+
+
+def test_bandwidth_detail_knows_no_sleep(tmp_path):
+    none = np.zeros(0, np.uint16), np.zeros(0, np.uint8)
+    with pytest.raises(InputError, match="only detailed memory models"):
+        MemoryPath(asleep(tmp_path, 40), *none, "bandwidth")

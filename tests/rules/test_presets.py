@@ -1,5 +1,6 @@
 """The devices in the package: what their names say, and numbers that can be."""
 
+import msgspec
 import pytest
 
 from sfpsim.energy.model import DramCounts, dram_core_pj, dram_interface_pj_per_bit
@@ -63,3 +64,15 @@ def test_energy_is_positive_and_of_the_right_size(device):
     assert energy.ref > energy.act
     assert energy.active_standby > energy.precharge_standby > 0
     assert 0 < dram_interface_pj_per_bit(device.kind) < 20
+
+
+@every
+def test_a_rank_can_sleep(device):
+    """Low-power timings and currents are there, so that a controller may ask for them."""
+    controller = msgspec.structs.replace(device.controller, power_down=100, self_refresh=1000)
+    asleep = msgspec.structs.replace(device, controller=controller)
+    assert asleep.sleeps
+    assert not device.sleeps
+    assert 0 < device.idd.idd6 < device.idd.idd3n
+    assert device.idd.idd2p < device.idd.idd2n
+    assert device.txs >= device.trfc

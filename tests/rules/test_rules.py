@@ -53,6 +53,8 @@ LIMITS = [
     ("tRFCpb", ["0 REFPB 0 1 2"], "90 REF 0 0 0"),
     ("tpbR2pbR", ["0 REFPB 0 1 2"], "60 REFPB 0 0 0"),
     ("tXP", ["0 PDE 0 0 0", "20 PDX 0 0 0"], "28 ACT 0 0 0 5"),
+    ("tRDPDEN", [OPEN, "30 RD 0 0 0 5"], "55 PDE 0 0 0"),
+    ("tWRPDEN", [OPEN, "30 WR 0 0 0 5"], "72 PDE 0 0 0"),
     ("tCKE", ["0 PDE 0 0 0"], "6 PDX 0 0 0"),
     ("tXS", ["0 SRE 0 0 0", "20 SRX 0 0 0"], "230 ACT 0 0 0 5"),
     ("tCKESR", ["0 SRE 0 0 0"], "10 SRX 0 0 0"),
@@ -116,6 +118,7 @@ STATES = [
     ("command in power-down", ["0 PDE 0 0 0"], "50 ACT 0 0 0 5"),
     ("command in power-down", ["0 SRE 0 0 0"], "50 REF 0 0 0"),
     ("exit without power-down", [], "50 PDX 0 0 0"),
+    ("self-refresh again without a refresh", ["0 SRE 0 0 0", "20 SRX 0 0 0"], "300 SRE 0 0 0"),
 ]
 
 
@@ -126,6 +129,11 @@ def test_states(rule, before, last):
     assert violation.rule == rule
     assert violation.now == len(before)
     assert violation.now_command in str(violation)
+
+
+def test_self_refresh_again_after_a_refresh():
+    before = ["0 SRE 0 0 0", "20 SRX 0 0 0", "230 REF 0 0 0", "430 SRE 0 0 0"]
+    assert found(before) == []
 
 
 def test_a_column_without_its_row_is_not_compared():

@@ -245,9 +245,10 @@ class IddCurrents:
 
 @dataclass(frozen=True, kw_only=True)
 class DramCounts:
-    """Commands issued, and rank-cycles with a row open and with all banks closed.
+    """Commands issued, and rank-cycles in standby with a row open and with all banks closed.
 
-    `ref` are refreshes of all banks, `refpb` those of one.
+    `ref` are refreshes of all banks, `refpb` those of one; cycles in power-down (with a row
+    open, with none) and in self-refresh are apart from those in standby.
     """
 
     act: int
@@ -257,6 +258,9 @@ class DramCounts:
     active_cycles: int
     precharge_cycles: int
     refpb: int = 0
+    active_powerdown_cycles: int = 0
+    precharge_powerdown_cycles: int = 0
+    self_refresh_cycles: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +287,16 @@ class DramCoreEnergy:
     ref: float
     active_standby: float
     precharge_standby: float
+    active_powerdown: float
+    precharge_powerdown: float
+    self_refresh: float
+
+    def components(self, sleeps: bool) -> dict[str, Any]:
+        """Return it by component; low-power states are None where the device never `sleeps`."""
+        found: dict[str, Any] = dict(vars(self))
+        if not sleeps:
+            found |= {"active_powerdown": None, "precharge_powerdown": None, "self_refresh": None}
+        return found
 
 
 def dram_core_pj(counts: DramCounts, idd: IddCurrents, timing: DramTiming) -> DramCoreEnergy:
@@ -306,4 +320,16 @@ def dram_core_pj(counts: DramCounts, idd: IddCurrents, timing: DramTiming) -> Dr
         ref=scale * (counts.ref * refresh + counts.refpb * one_bank),
         active_standby=counts.active_cycles * scale * idd.idd3n,
         precharge_standby=counts.precharge_cycles * scale * idd.idd2n,
+        active_powerdown=_state(counts.active_powerdown_cycles, idd.idd3p, "idd3p") * scale,
+        precharge_powerdown=_state(counts.precharge_powerdown_cycles, idd.idd2p, "idd2p") * scale,
+        self_refresh=_state(counts.self_refresh_cycles, idd.idd6, "idd6") * scale,
     )
+
+
+def _state(cycles: int, current: float | None, name: str) -> float:
+    """Return cycles times the current of a state, mA; 0 where nothing was in it."""
+    if not cycles:
+        return 0.0
+    if current is None:
+        raise InputError(f"{cycles} cycles in a low-power state need the current {name}")
+    return cycles * current

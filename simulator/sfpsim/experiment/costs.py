@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sfpsim.energy.model import (
     DramCounts,
@@ -116,12 +117,14 @@ def dram_energy(step: StepRun, machine: Machine, level: Level) -> DramEnergy:
     In `bandwidth` detail activations and the time with a row open are estimated: the
     fitted activations a burst, and a row open whenever the bus is busy.
     """
-    device = machine.device
+    device, asleep = machine.device, [0, 0, 0]
     run, done = step.run, step.run.counts
     reads, writes = int(done.reads.sum()), int(done.writes.sum())
-    cycles = run.end_ps * device.tck_den // device.tck_ps * machine.memory.channels
+    ranks = machine.memory.channels * device.ranks
+    cycles = run.end_ps * device.tck_den // device.tck_ps * ranks
     if step.detail == "detailed":
         act, refreshes, opened = (int(x.sum()) for x in (done.act, done.ref, done.open_cycles))
+        asleep = done.slept_cycles.sum(axis=0).tolist()
     else:
         fit = fit_of(machine)
         a_burst = fit.activations if fit else device.burst_bytes / device.row_bytes
@@ -132,18 +135,16 @@ def dram_energy(step: StepRun, machine: Machine, level: Level) -> DramEnergy:
         rd=reads,
         wr=writes,
         ref=refreshes,
-        active_cycles=opened,
-        precharge_cycles=cycles - opened,
+        active_cycles=opened - asleep[0],
+        precharge_cycles=cycles - opened - asleep[1] - asleep[2],
+        active_powerdown_cycles=asleep[0],
+        precharge_powerdown_cycles=asleep[1],
+        self_refresh_cycles=asleep[2],
     )
     core = dram_core_pj(counts, device.currents, device.energy_timing)
     bits = (reads + writes) * device.burst_bytes * 8
     return DramEnergy(
-        act=core.act,
-        rd=core.rd,
-        wr=core.wr,
-        ref=core.ref,
-        active_standby=core.active_standby,
-        precharge_standby=core.precharge_standby,
+        **core.components(device.sleeps),
         interface=bits * dram_interface_pj_per_bit(device.kind, level),
     )
 
@@ -162,10 +163,14 @@ def step_energy(step: StepRun, costs: list[PassCost], machine: Machine, level: L
     )
 
 
+def _added(a: float | None, b: float | None) -> Any:
+    return None if a is None or b is None else a + b
+
+
 def add_energy(a: Energy, b: Energy) -> Energy:
     """Return the sum of two energies, component by component."""
     dram = DramEnergy(
-        **{f: getattr(a.dram, f) + getattr(b.dram, f) for f in DramEnergy.__struct_fields__}
+        **{f: _added(getattr(a.dram, f), getattr(b.dram, f)) for f in DramEnergy.__struct_fields__}
     )
     return Energy(
         dram=dram,

@@ -246,4 +246,4 @@ def _energy_by_component(c: ContainerResult) -> Parts:
     dram: dict[str, Any] = {f: getattr(energy.dram, f) for f in energy.dram.__struct_fields__}
     parts = {f"dram {key}": value for key, value in dram.items()}
     parts |= {key: getattr(energy, key) for key in ("codec", "onchip", "compute")}
-    return {key: round(value) for key, value in parts.items()}
+    return {key: round(value) for key, value in parts.items() if value is not None}

@@ -12,7 +12,7 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class DramEnergy(Struct, frozen=True, kw_only=True):
-    """DRAM energy by component, pJ."""
+    """DRAM energy by component, pJ; low-power states are None where no rank sleeps."""
 
     act: float
     rd: float
@@ -20,12 +20,15 @@ class DramEnergy(Struct, frozen=True, kw_only=True):
     ref: float
     active_standby: float
     precharge_standby: float
+    active_powerdown: float | None = None
+    precharge_powerdown: float | None = None
+    self_refresh: float | None = None
     interface: float
 
     @property
     def total(self) -> float:
         """Sum of the components, pJ."""
-        return sum(getattr(self, f) for f in self.__struct_fields__)
+        return sum(getattr(self, f) or 0.0 for f in self.__struct_fields__)
 
 
 class Energy(Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from sfpsim.errors import InputError
 from sfpsim.hardware import kernels as k
 from sfpsim.hardware.dram import engine as e
 from sfpsim.hardware.dram.device import Device, Fit
-from sfpsim.hardware.dram.simulate import ChannelState, Requests, timings
+from sfpsim.hardware.dram.simulate import ChannelState, Requests, slept_cycles, timings
 from sfpsim.hardware.machine import Detail, Machine
 
 I64 = NDArray[np.int64]
@@ -73,7 +73,8 @@ class ChannelCounts:
 
     `reads`, `writes` are bursts on the bus, `forwarded` reads that a queued write
     answered; `busy_ps` the time of data on the bus; `act`, `pre`, `ref` commands and
-    `open_cycles` clock cycles with a row open (zeros in `bandwidth` detail).
+    `open_cycles` clock cycles with a row open (zeros in `bandwidth` detail); `slept_cycles`,
+    (channels, 3), those in active and precharge power-down and in self-refresh.
     """
 
     reads: I64
@@ -84,6 +85,7 @@ class ChannelCounts:
     pre: I64
     ref: I64
     open_cycles: I64
+    slept_cycles: I64
 
 
 class Channels:
@@ -287,6 +289,7 @@ class Channels:
             pre=dram[:, e.ST_PRE],
             ref=dram[:, e.ST_REF] + dram[:, e.ST_REFB],
             open_cycles=self.dram[3][:, :, e.R_OPENCYCLES].sum(axis=1),
+            slept_cycles=np.array([slept_cycles(st) for st in dram], np.int64),
         )
 
 

@@ -15,6 +15,7 @@ import simpy
 from numpy.typing import NDArray
 
 from sfpsim.containers.base import ROW_VALUES
+from sfpsim.errors import InputError
 from sfpsim.hardware import kernels as k
 from sfpsim.hardware.channel import BurstObserver, ChannelCounts, Channels
 from sfpsim.hardware.dram.fit import fit_of
@@ -210,6 +211,11 @@ class MemoryPath:
         self, machine: Machine, rows_p: Any, rows_m: Any, detail: Detail,
         observer: BurstObserver | None = None,
     ) -> None:  # fmt: skip
+        if detail == "bandwidth" and machine.device.sleeps:
+            raise InputError(
+                f"device {machine.device.name} lets ranks power down or refresh themselves, which "
+                "only detailed memory models: use --detail detailed"
+            )
         self.machine = machine
         self.env = simpy.Environment()
         fit = fit_of(machine)

@@ -254,12 +254,13 @@ def _time_rows(comparison: Comparison) -> list[Row]:
 def energy_parts(energy: Energy) -> dict[str, float]:
     """Return the energy by the components that the figure shows, pJ."""
     d = energy.dram
+    slept = (d.active_powerdown, d.precharge_powerdown, d.self_refresh)
     return {
         "DRAM activate": d.act,
         "DRAM read": d.rd,
         "DRAM write": d.wr,
         "DRAM refresh": d.ref,
-        "DRAM standby": d.active_standby + d.precharge_standby,
+        "DRAM standby": d.active_standby + d.precharge_standby + sum(x or 0.0 for x in slept),
         "DRAM interface": d.interface,
         "codec": energy.codec,
         "on-chip memory": energy.onchip,

@@ -25,7 +25,10 @@ FROM, TO, PLACE, CYCLES, WINDOW = range(5)
 SAME_BANK, SAME_GROUP, SAME_RANK = range(3)  # ranks meet on the data bus only
 
 # What is wrong, where it is no interval: numbers below 0.
-CLOSED, OTHER_ROW, OPEN_BANK, REF_OPEN, OVERDUE, COMMAND_BUS, DATA_BUS, ASLEEP, AWAKE = range(-9, 0)
+(
+    CLOSED, OTHER_ROW, OPEN_BANK, REF_OPEN, OVERDUE, COMMAND_BUS, DATA_BUS, ASLEEP, AWAKE,
+    UNREFRESHED,
+) = range(-10, 0)  # fmt: skip
 
 # Columns of a violation.
 V_RULE, V_NOW, V_BEFORE, V_WANTED, V_FOUND = range(5)
@@ -131,6 +134,8 @@ def _state(
         for b in range(rank * banks, (rank + 1) * banks):
             if rows[b] != NONE:
                 count = _report(found, count, REF_OPEN, n, opened[b], 0, 0)
+        if kind == SRE and asleep[rank, 4]:
+            count = _report(found, count, UNREFRESHED, n, asleep[rank, 1], 0, 0)
     return count
 
 
@@ -232,8 +237,11 @@ def _apply(
         asleep[rank, 0], asleep[rank, 1] = 1 if kind in (PDE, SRE) else 0, n
         if kind == SRE:
             asleep[rank, 3] = at
-        elif kind == SRX:  # it refreshed itself
+        elif kind == SRX:  # it refreshed itself, and may have missed one as it woke
             asleep[rank, 2] += at - asleep[rank, 3]
+            asleep[rank, 4] = 1
+    elif kind == REF:
+        asleep[rank, 4] = 0
     if bank < 0:
         return
     group = par[P_RANKS] * banks + rank * par[P_GROUPS] + bank // par[P_IN_GROUP]

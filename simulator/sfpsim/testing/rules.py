@@ -38,6 +38,8 @@ COMMANDS = ("ACT", "RD", "WR", "PRE", "PREA", "REF", "REFPB", "RDA", "WRA", "PDE
 LOGGED = {
     "read": "RD", "write": "WR", "activate": "ACT", "precharge": "PRE", "precharge_all": "PREA",
     "refresh": "REF", "refresh_bank": "REFPB", "read_precharge": "RDA", "write_precharge": "WRA",
+    "power_down_entry": "PDE", "power_down_exit": "PDX", "self_refresh_entry": "SRE",
+    "self_refresh_exit": "SRX",
 }  # fmt: skip
 POSTPONED = 8
 """Refreshes that may be put off: DDR4 and LPDDR4; DDR5's 4 and HBM's fewer are stricter."""
@@ -54,7 +56,11 @@ STATE_RULES = {
     k.DATA_BUS: "data bus",
     k.ASLEEP: "command in power-down",
     k.AWAKE: "exit without power-down",
+    k.UNREFRESHED: "self-refresh again without a refresh",
 }
+
+
+PLAIN = (k.CLOSED, k.OPEN_BANK, k.REF_OPEN, k.ASLEEP, k.AWAKE, k.UNREFRESHED)  # without numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +111,8 @@ def intervals(device: Device) -> list[Interval]:
         ("tRFCpb", k.REFPB, k.REF, rank, d.trfcpb),
         ("tRFCpb", k.REFPB, k.SRE, rank, d.trfcpb),
         ("tpbR2pbR", k.REFPB, k.REFPB, rank, d.tpbr2pbr),
+        ("tRDPDEN", k.RD, k.PDE, rank, d.cl + d.burst_cycles + 1),
+        ("tWRPDEN", k.WR, k.PDE, rank, write_end + d.twr),
         ("tCKE", k.PDE, k.PDX, rank, d.tcke),
         ("tCKESR", k.SRE, k.SRX, rank, d.tckesr),
     ]  # fmt: skip
@@ -276,7 +284,7 @@ class RuleChecker:
         return (
             np.full(banks, k.NONE, np.int64),  # rows open
             np.full(banks, k.NONE, np.int64),  # by which command
-            np.zeros((d.ranks, 4), np.int64),  # asleep
+            np.zeros((d.ranks, 5), np.int64),  # asleep
             np.zeros(banks, np.int64),  # refreshes
             np.zeros((2, 3), np.int64),  # command buses
             bursts,
@@ -356,7 +364,7 @@ class RuleChecker:
         out = []
         for rule, now, before, wanted, got in found.tolist():
             at = now - self._base
-            plain = rule in (k.CLOSED, k.OPEN_BANK, k.REF_OPEN, k.ASLEEP, k.AWAKE)
+            plain = rule in PLAIN
             out.append(
                 Violation(
                     rule=STATE_RULES[rule] if rule < 0 else self.rules[rule].name,

@@ -51,7 +51,8 @@ class Controller(Struct, frozen=True, kw_only=True):
     while both wait each kind has a turn of `turn` bursts. At most `hit_cap` row hits go past
     an older request to another row of the bank. `write_queue` is the places for writes
     where they are not as many as those for reads (0); `bank_queue` is DRAMsim3's command queue of
-    a bank.
+    a bank. A rank that nothing was asked of for `power_down` cycles powers down, one that
+    served no request for `self_refresh` cycles refreshes itself (0: never).
     """
 
     queue: int
@@ -62,6 +63,8 @@ class Controller(Struct, frozen=True, kw_only=True):
     source: str
     write_queue: int = 0
     bank_queue: int = 8
+    power_down: int = 0
+    self_refresh: int = 0
 
 
 class Fit(Struct, frozen=True, kw_only=True):
@@ -92,9 +95,11 @@ class Device(Struct, frozen=True, kw_only=True):
     differs; `trtw` read command to write command of a rank; `trtrs` the bus's turn between
     ranks; `tppd` precharge to precharge; `t32aw` the window of 32 activates; `trefipb`
     per-bank refresh to per-bank refresh (0: trefi / banks), `tpbr2pbr` the least between
-    two; 0 where a device has no such limit. With `dual_command` a column and a row command
-    may go in one cycle (HBM). `page` is what happens to a row that nothing waits for:
-    ``open``, ``closed`` (with its last access) or ``time-out`` (`page_timeout` idle cycles).
+    two; `txp` and `tcke` from power-down's exit to a command and from its entry to its exit,
+    `txs` and `tckesr` those of self-refresh; 0 where a device has no such limit. With
+    `dual_command` a column and a row command may go in one cycle (HBM). `page` is what
+    happens to a row that nothing waits for: ``open``, ``closed`` (with its last access) or
+    ``time-out`` (`page_timeout` idle cycles).
 
     `mapping` names the fields of an address, high bits first: ``ro`` row, ``ra`` rank, ``bg``
     bank group, ``ba`` bank in its group, ``co`` column (in accesses), ``ch`` channel; with
@@ -194,6 +199,11 @@ class Device(Struct, frozen=True, kw_only=True):
         return IddCurrents(**msgspec.structs.asdict(self.idd))
 
     @property
+    def sleeps(self) -> bool:
+        """Whether its controller lets ranks power down or refresh themselves."""
+        return self.controller.power_down > 0 or self.controller.self_refresh > 0
+
+    @property
     def energy_timing(self) -> DramTiming:
         """The timings that the energy model needs."""
         return DramTiming(
@@ -287,6 +297,32 @@ def _check_choices(device: Device) -> None:
             raise _fail(device, f"controller: {key} must be from 1 to {MOST_QUEUED}")
     if not 0 <= queues.drain_low < queues.drain_high <= queues.queue:
         raise _fail(device, "controller: drain_low < drain_high <= queue must hold")
+    _check_sleep(device)
+
+
+# What a controller that lets ranks sleep needs to know of its device.
+SLEEP_NEEDS = {
+    "power_down": (("txp", "tcke"), ("idd2p", "idd3p")),
+    "self_refresh": (("txs", "tckesr"), ("idd6",)),
+}
+
+
+def _check_sleep(device: Device) -> None:
+    for key, (timings, currents) in SLEEP_NEEDS.items():
+        cycles = getattr(device.controller, key)
+        if not 0 <= cycles < 1 << 31:
+            raise _fail(device, f"controller: {key}={cycles} must be from 0 (never) to 2^31 - 1")
+        missing = [name for name in timings if not getattr(device, name)]
+        missing += [name for name in currents if getattr(device.idd, name) is None]
+        if cycles and missing:
+            raise _fail(device, f"controller: {key}={cycles} needs {', '.join(missing)}")
+        if cycles and device.page == "time-out" and cycles <= device.page_timeout:
+            raise _fail(
+                device,
+                f"controller: {key}={cycles} must be above page_timeout={device.page_timeout}",
+            )
+    if device.controller.self_refresh and device.ranks > 1:
+        raise _fail(device, f"controller: self_refresh needs one rank, not {device.ranks}")
 
 
 MOST_BANKS = 256

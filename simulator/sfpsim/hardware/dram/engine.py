@@ -1,10 +1,10 @@
 """The DRAM engine: timing state of a channel and the commands that change it.
 
-A channel's state is a handful of int64 arrays: `st` holds scalars, `bk` banks, `rk` ranks,
-`tm` the first cycle in which each bank may take each command. The only thing that a command
-does to timing is to move such entries, always up; they hold what other banks, groups and
-ranks did and the activate windows, so a command is legal from its entry on, and choosing
-is a minimum over contiguous rows.
+A channel's state is a handful of int64 arrays: `st` holds scalars and each rank's sleep, `bk`
+banks, `rk` ranks, `tm` the first cycle in which each bank may take each command. The only
+thing that a command does to timing is to move such entries, always up; they hold what other
+banks, groups and ranks did and the activate windows, so a command is legal from its entry
+on, and choosing is a minimum over contiguous rows.
 
 The controllers that choose commands stand in this file's second half and in
 `sfpsim.hardware.kernels`; all issue through the functions here. Times are clock cycles.
@@ -58,6 +58,17 @@ ST_TAKEN = 37  # requests taken in cycle ST_ACCEPTED
 ST_WHICH = 38  # the request that the chosen command is for
 ST_NEXTREFB = 40  # earliest per-bank refresh
 ST_COLUMNS = 48
+
+# st again, from ST_COLUMNS + SLEEP_COLUMNS * rank on: how a rank sleeps.
+SL_QUEUED = 0  # requests that wait for it
+SL_USED = 1  # its last command for a request, SL_LAST: of any kind
+SL_LAST = 2
+SL_QUIET = 3  # from when on what it last did lets it power down
+SL_ACTIVE = 4  # counts: cycles in power-down with a row open, with none, in self-refresh
+SL_PRECHARGED = 5
+SL_SELF = 6
+SL_OWES = 7  # whether it refreshed itself since its last refresh on the way to that
+SLEEP_COLUMNS = 8
 
 # bk: a bank.
 B_ROW = 0  # open row, -1: none
@@ -148,7 +159,10 @@ T_XORSHIFT = 90
 T_SHIFT = 91  # log2 of an access's bytes
 T_BANKBITS = 92
 T_GROUPBITS = 93
-TIMING_COLUMNS = 96
+T_POWERDOWN = 94  # idle cycles after which a rank powers down, or refreshes itself; 0: never
+T_SELF = 95
+T_XP, T_CKE, T_XS, T_CKESR = 96, 97, 98, 99
+TIMING_COLUMNS = 104
 
 # rq: a request.
 Q_KEY, Q_ROW, Q_BANK, Q_WRITE, Q_AT, Q_MANY, Q_AGE, Q_NEXT = range(8)
@@ -156,7 +170,10 @@ REQUEST_COLUMNS = 8
 FILTER = 4096  # buckets that tell whether an address may be pending
 
 # Commands in a log, in the order of `sfpsim.hardware.dram.simulate.COMMANDS`.
-C_READ, C_WRITE, C_ACT, C_PRE, C_PREA, C_REF, C_REFB, C_READA, C_WRITEA = range(9)
+(
+    C_READ, C_WRITE, C_ACT, C_PRE, C_PREA, C_REF, C_REFB, C_READA, C_WRITEA, C_PDE, C_PDX, C_SRE,
+    C_SRX,
+) = range(13)  # fmt: skip
 LOG_COLUMNS = 5  # cycle, command, bank (of all; a rank's first for its commands), row, column
 
 
@@ -188,7 +205,9 @@ def write_log(
         n = st[ST_LOG]
         st[ST_LOG] = n + 1
         log[n, 0], log[n, 1], log[n, 2], log[n, 3] = at, command, bank, row
-        log[n, 4] = field(key, M_COL, tim) if command <= C_WRITE or command >= C_READA else -1
+        log[n, 4] = (
+            field(key, M_COL, tim) if command in (C_READ, C_WRITE, C_READA, C_WRITEA) else -1
+        )
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -231,6 +250,23 @@ def _ready_after(b: int, when: int, bk: Any, tm: Any) -> None:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _is_busy(rank: int, at: int, quiet: int, st: Any, tim: Any) -> None:
+    """`rank` took a command; it may not power down before `quiet`."""
+    if tim[T_POWERDOWN] or tim[T_SELF]:
+        sleep = ST_COLUMNS + SLEEP_COLUMNS * rank
+        st[sleep + SL_LAST] = at
+        st[sleep + SL_QUIET] = max(st[sleep + SL_QUIET], quiet)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _is_used(rank: int, at: int, quiet: int, st: Any, tim: Any) -> None:
+    """As `_is_busy`, for a command that serves a request."""
+    if tim[T_POWERDOWN] or tim[T_SELF]:
+        _is_busy(rank, at, quiet, st, tim)
+        st[ST_COLUMNS + SLEEP_COLUMNS * rank + SL_USED] = at
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def activate(b: int, row: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any) -> None:
     """Open `row` of bank `b`."""
     group, rank = bk[b, B_GROUP], bk[b, B_RANK]
@@ -260,6 +296,7 @@ def activate(b: int, row: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim:
     if not rk[rank, R_OPEN]:
         rk[rank, R_SINCE] = at
     rk[rank, R_OPEN] += 1
+    _is_used(rank, at, at + tim[T_CMDACT], st, tim)
     st[ST_ACT] += 1
 
 
@@ -283,6 +320,7 @@ def precharge(b: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any) -> 
         first = bk[b, B_RANK] * tim[T_BANKS]
         _not_before(TM_PRE, first, first + tim[T_BANKS], at + tim[T_PPD], tm)
     _hold_bus(at, tim[T_CMDPRE], False, st, tm, tim)
+    _is_used(bk[b, B_RANK], at, at + tim[T_CMDPRE], st, tim)
     st[ST_PRE] += 1
 
 
@@ -318,6 +356,7 @@ def column(
     _hold_bus(at, tim[T_CMDCOL], True, st, tm, tim)
     st[ST_RD + write] += 1
     end = at + (tim[T_CWL] if write else tim[T_CL]) + tim[T_BURST]
+    _is_used(bk[b, B_RANK], at, 1 + (at + tim[T_WRPRE] if write else end), st, tim)
     if not write:
         st[ST_LAST] = max(st[ST_LAST], end)
     return end
@@ -329,6 +368,7 @@ def refresh_rank(rank: int, at: int, st: Any, bk: Any, tm: Any, tim: Any) -> Non
     for b in range(rank * tim[T_BANKS], (rank + 1) * tim[T_BANKS]):
         _ready_after(b, at + tim[T_RFC], bk, tm)
     _hold_bus(at, tim[T_CMDPRE], False, st, tm, tim)
+    _is_busy(rank, at, at + tim[T_CMDPRE], st, tim)
     st[ST_REF] += 1
 
 
@@ -353,9 +393,10 @@ def taken(cycle: int, st: Any, tim: Any) -> None:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def close_counts(end: int, st: Any, rk: Any, tim: Any) -> None:
-    """Count the cycles with open rows up to `end`."""
+def close_counts(end: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any, log: Any) -> None:
+    """Count the cycles with open rows, and asleep, up to `end`."""
     for rank in range(tim[T_RANKS]):
+        wake(rank, end, True, st, bk, tm, rk, tim, log)
         if rk[rank, R_OPEN]:
             rk[rank, R_OPENCYCLES] += end - rk[rank, R_SINCE]
             rk[rank, R_SINCE] = end
@@ -819,7 +860,8 @@ def run_dramsim3(
 # Our controller, and with other rules of draining that of Ramulator and DRAMSys: one queue
 # for reads and one for writes, chained by bank, the oldest hit of each bank kept at hand.
 
-NONE, COLUMN, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH = 0, 1, 2, 3, 4, 5
+# SKIP stands for a refresh of a rank that refreshes itself.
+NONE, COLUMN, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH, SKIP = range(7)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -891,13 +933,136 @@ def _command(b: int, st: Any, bk: Any, tm: Any) -> tuple[int, int]:
     return (ACTIVATE if bk[b, B_ROW] < 0 else PRECHARGE), bk[b, B_HEAD + mode]
 
 
+# Power-down and self-refresh. A rank that nothing is asked of takes no command, so when it fell
+# asleep can be worked out when it is woken: by a request or by its refresh.
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _due_rank(st: Any, tim: Any) -> int:
+    """The rank that the next refresh is for."""
+    return st[ST_TARGET] // tim[T_BANKS] if tim[T_PERBANK] else st[ST_TARGET]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _sleep(
+    rank: int, at: int, st: Any, bk: Any, tm: Any, tim: Any
+) -> tuple[int, int, int, int, int, int]:
+    """How `rank` slept until it is woken in cycle `at`; FAR: that did not come before.
+
+    The cycles of power-down's entry and exit, of the precharge of what is open, of a refresh,
+    of self-refresh's entry and exit. A rank goes from power-down to self-refresh by waking
+    up, and to a second self-refresh by the extra refresh that the standards ask for; one
+    that is woken on the way is awake.
+    """
+    sl = ST_COLUMNS + SLEEP_COLUMNS * rank
+    if st[sl + SL_QUEUED]:
+        return FAR, FAR, FAR, FAR, FAR, FAR
+    pde = begins = FAR
+    if tim[T_POWERDOWN]:
+        pde = max(st[sl + SL_LAST] + tim[T_POWERDOWN], st[sl + SL_QUIET])
+    if tim[T_SELF]:
+        begins = max(st[sl + SL_USED] + tim[T_SELF], st[sl + SL_LAST] + 1, st[sl + SL_QUIET])
+    until, pdx, following = min(at, begins), FAR, begins
+    if pde < until:
+        pdx = max(until, pde + tim[T_CKE])
+        following = pdx + tim[T_XP]
+    else:
+        pde = FAR
+    if begins >= at:
+        return pde, pdx, FAR, FAR, FAR, FAR
+    prea, closes, closed = FAR, -1, following
+    for b in range(rank * tim[T_BANKS], (rank + 1) * tim[T_BANKS]):
+        if bk[b, B_ROW] >= 0:
+            closes = max(closes, tm[TM_PRE, b])
+        closed = max(closed, bk[b, B_ACT])
+    if closes >= 0:
+        prea = max(following, closes)
+        if prea >= at:
+            return pde, pdx, FAR, FAR, FAR, FAR
+        closed = max(closed, prea + tim[T_RP])
+    ref, sre = FAR, closed
+    if st[sl + SL_OWES] and closed < at:
+        ref, sre = closed, closed + tim[T_RFC]
+    if sre >= at:
+        return pde, pdx, prea, ref, FAR, FAR
+    return pde, pdx, prea, ref, sre, max(at, sre + tim[T_CKESR])
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def wake(
+    rank: int, at: int, ends: bool, st: Any, bk: Any, tm: Any, rk: Any, tim: Any, log: Any
+) -> None:
+    """Count how `rank` slept until it is woken in cycle `at`, and when it is ready again.
+
+    Where `ends`, the run ends in that cycle and leaves the rank asleep.
+    """
+    if not tim[T_POWERDOWN] and not tim[T_SELF]:
+        return
+    pde, pdx, prea, ref, sre, srx = _sleep(rank, at, st, bk, tm, tim)
+    sl, first = ST_COLUMNS + SLEEP_COLUMNS * rank, rank * tim[T_BANKS]
+    if pde < FAR:
+        stays = ends and pdx >= at
+        which = SL_ACTIVE if rk[rank, R_OPEN] else SL_PRECHARGED
+        st[sl + which] += (at if stays else pdx) - pde
+        write_log(pde, C_PDE, first, -1, 0, st, tim, log)
+        if not stays:
+            write_log(pdx, C_PDX, first, -1, 0, st, tim, log)
+        _all_ready_after(rank, pdx + tim[T_XP], st, bk, tm, tim)
+    if prea < FAR:
+        close_rank(first, prea, st, bk, tm, rk, tim)
+        write_log(prea, C_PREA, first, -1, 0, st, tim, log)
+        _all_ready_after(rank, prea + tim[T_RP], st, bk, tm, tim)
+    if ref < FAR:
+        refresh_rank(rank, ref, st, bk, tm, tim)
+        write_log(ref, C_REF, first, -1, 0, st, tim, log)
+        st[sl + SL_OWES] = 0
+    if sre < FAR:
+        st[sl + SL_SELF] += (at if ends else srx) - sre
+        st[sl + SL_OWES] = 1
+        write_log(sre, C_SRE, first, -1, 0, st, tim, log)
+        if not ends:
+            write_log(srx, C_SRX, first, -1, 0, st, tim, log)
+        _all_ready_after(rank, srx + tim[T_XS], st, bk, tm, tim)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _all_ready_after(rank: int, ready: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
+    """`rank` takes commands, and may power down, from `ready` on at the earliest."""
+    sl, first = ST_COLUMNS + SLEEP_COLUMNS * rank, rank * tim[T_BANKS]
+    st[sl + SL_LAST] = max(st[sl + SL_LAST], ready)
+    for b in range(first, first + tim[T_BANKS]):
+        _ready_after(b, ready, bk, tm)
+    for kind in range(TM_PRE, WANT_ACT):
+        _not_before(kind, first, first + tim[T_BANKS], ready, tm)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def rouse(b: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any, log: Any) -> None:
+    """A request for bank `b` comes in cycle `at`: its rank wakes, if no refresh woke it before."""
+    rank = bk[b, B_RANK]
+    if rank == _due_rank(st, tim):
+        at = min(at, st[ST_DUE])
+    wake(rank, at, False, st, bk, tm, rk, tim, log)
+
+
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def next_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
     """The command that brings the due refresh on, and its cycle."""
     at = max(st[ST_DUE], st[ST_ROWBUS], st[ST_CLOCK])
+    closed = False  # on the way to self-refresh
+    if tim[T_POWERDOWN] or tim[T_SELF]:
+        _, pdx, prea, ref, _, srx = _sleep(_due_rank(st, tim), st[ST_DUE], st, bk, tm, tim)
+        if srx < FAR:
+            return SKIP, max(st[ST_DUE], st[ST_CLOCK])
+        if pdx < FAR:
+            at = max(at, pdx + tim[T_XP])
+        if prea < FAR:
+            closed, at = True, max(at, prea + tim[T_RP])
+        if ref < FAR:
+            at = max(at, ref + tim[T_RFC])
     if tim[T_PERBANK]:
         b = st[ST_TARGET]
-        if bk[b, B_ROW] >= 0:
+        if bk[b, B_ROW] >= 0 and not closed:
             return PRECHARGE, max(at, tm[TM_PRE, b])
         return REFRESH, max(at, bk[b, B_ACT], st[ST_NEXTREFB])
     first = st[ST_TARGET] * tim[T_BANKS]
@@ -907,8 +1072,10 @@ def next_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
         if bk[b, B_ROW] >= 0:
             opened = True
             closes = max(closes, tm[TM_PRE, b])
+        else:  # a precharge of its own may still be under way
+            closes = max(closes, bk[b, B_ACT] - tim[T_RP])
         refreshes = max(refreshes, bk[b, B_ACT])
-    return (PRECHARGE_ALL, closes) if opened else (REFRESH, refreshes)
+    return (PRECHARGE_ALL, closes) if opened and not closed else (REFRESH, refreshes)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -1038,6 +1205,7 @@ def enqueue(
     rq[request, Q_AT], rq[request, Q_AGE] = st[ST_CLOCK], st[ST_AGE]
     st[ST_AGE] += 1
     st[ST_READS + kind] += 1
+    st[ST_COLUMNS + SLEEP_COLUMNS * bk[b, B_RANK] + SL_QUEUED] += 1
     tail = bk[b, B_TAIL + kind]
     if tail < 0:
         bk[b, B_HEAD + kind] = request
@@ -1077,6 +1245,7 @@ def _take(request: int, kind: int, b: int, st: Any, bk: Any, rq: Any, fr: Any) -
     if after < 0:
         bk[b, B_TAIL + kind] = before
     st[ST_READS + kind] -= 1
+    st[ST_COLUMNS + SLEEP_COLUMNS * bk[b, B_RANK] + SL_QUEUED] -= 1
     fr[st[ST_FREE]] = request
     st[ST_FREE] += 1
     _find_hit(b, kind, after, bk, rq)
@@ -1114,14 +1283,21 @@ def issue_row(at: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any, lo
             _find_hit(b, k, bk[b, B_HEAD + k], bk, rq)
         _wants(b, st, bk, tm, tim)
     elif kind == PRECHARGE:
+        if tim[T_PERBANK] and b == st[ST_TARGET] and at >= st[ST_DUE]:
+            wake(bk[b, B_RANK], st[ST_DUE], False, st, bk, tm, rk, tim, log)
         precharge(b, at, st, bk, tm, rk, tim)
         write_log(at, C_PRE, b, -1, 0, st, tim, log)
         bk[b, B_HIT] = bk[b, B_HIT + 1] = -1
         _wants(b, st, bk, tm, tim)
     elif kind == PRECHARGE_ALL:
+        wake(bk[b, B_RANK], st[ST_DUE], False, st, bk, tm, rk, tim, log)
         close_rank(b, at, st, bk, tm, rk, tim)
         write_log(at, C_PREA, b, -1, 0, st, tim, log)
+    elif kind == SKIP:
+        st[ST_DUE] += tim[T_REFI]
+        refresh_next(st, tim)
     elif kind == REFRESH:
+        wake(bk[b, B_RANK], st[ST_DUE], False, st, bk, tm, rk, tim, log)
         do_refresh(b, at, st, bk, tm, tim)
         write_log(at, C_REFB if tim[T_PERBANK] else C_REF, b, -1, 0, st, tim, log)
 
@@ -1136,6 +1312,7 @@ def close_rank(first: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any
             _closed(b, at, bk, rk)
             _wants(b, st, bk, tm, tim)
     _hold_bus(at, tim[T_CMDPRE], False, st, tm, tim)
+    _is_busy(bk[first, B_RANK], at, at + tim[T_CMDPRE], st, tim)
     st[ST_PRE] += 1
 
 
@@ -1148,6 +1325,7 @@ def do_refresh(b: int, at: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
         first = bk[b, B_RANK] * tim[T_BANKS]
         _not_before(TM_ACT, first, first + tim[T_BANKS], at + tim[T_RRDL], tm)
         _hold_bus(at, tim[T_CMDPRE], False, st, tm, tim)
+        _is_busy(bk[b, B_RANK], at, at + tim[T_CMDPRE], st, tim)
         st[ST_REFB] += 1
     else:
         refresh_rank(bk[b, B_RANK], at, st, bk, tm, tim)
@@ -1172,8 +1350,9 @@ def refresh_idle(
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _accept(
-    acc: int, kind: int, cycle: int, st: Any, bk: Any, tm: Any, rq: Any, fr: Any, ft: Any, tim: Any
-) -> None:
+    acc: int, kind: int, cycle: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, fr: Any, ft: Any,
+    tim: Any, log: Any,
+) -> None:  # fmt: skip
     """Take a request of a trace into its queue, or answer it from a queued write."""
     row = field(acc, M_ROW, tim)
     b = bank_of(acc, row, tim)
@@ -1183,6 +1362,7 @@ def _accept(
         st[ST_LATENCY] += 1
         st[ST_LAST] = max(st[ST_LAST], cycle + 1)
         return
+    rouse(b, cycle, st, bk, tm, rk, tim, log)
     enqueue(acc, row, b, kind, st, bk, rq, fr, ft)
     queued(b, kind, st, bk, tm, rq, tim)
 
@@ -1218,7 +1398,8 @@ def run_default(
                 if log.shape[0] and st[ST_LOG] + 8 > log.shape[0]:
                     return False
             st[ST_CLOCK] = cycle
-            _accept(np.int64(address[n] >> shift), kind, cycle, st, bk, tm, rq, fr, ft, tim)
+            acc = np.int64(address[n] >> shift)
+            _accept(acc, kind, cycle, st, bk, tm, rk, rq, fr, ft, tim, log)
             st[ST_NEXTIN] = n + 1
             taken(cycle, st, tim)
             continue

@@ -242,6 +242,7 @@ def _controller(reader: _Reader) -> Controller:
     queue = reader.whole("system", "trans_queue_size", 32)
     if queue < 2:
         raise reader.error(f"[system] trans_queue_size={queue} must be at least 2")
+    sleeps = reader.flag("system", "enable_self_refresh", False)
     return Controller(
         queue=queue,
         write_queue=queue,
@@ -250,5 +251,6 @@ def _controller(reader: _Reader) -> Controller:
         drain_low=queue // 5,
         hit_cap=32,
         turn=64,
+        self_refresh=reader.whole("system", "sref_threshold", 1000) if sleeps else 0,
         source="queue sizes of the file; drain between 0.8 and 0.2, as Ramulator 2.1",
     )

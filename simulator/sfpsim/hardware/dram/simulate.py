@@ -39,7 +39,8 @@ POLICIES: tuple[Policy, ...] = ("default", "dramsim3", "ramulator", "dramsys")
 READ, WRITE, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH, REFRESH_BANK = range(7)
 COMMANDS = (
     "read", "write", "activate", "precharge", "precharge_all", "refresh", "refresh_bank",
-    "read_precharge", "write_precharge",
+    "read_precharge", "write_precharge", "power_down_entry", "power_down_exit",
+    "self_refresh_entry", "self_refresh_exit",
 )  # fmt: skip
 
 
@@ -154,7 +155,8 @@ def timings(device: Device, policy: Policy = "default") -> I64:
     short |= {"queue": queues.queue, "bankqueue": queues.bank_queue, "high": queues.drain_high}
     short |= {"low": queues.drain_low, "cap": queues.hit_cap, "turn": queues.turn}
     short |= {"writes": queues.write_queue or queues.queue}
-    short |= {"intake": 1}
+    short |= {"intake": 1, "powerdown": queues.power_down, "self": queues.self_refresh}
+    short |= {"xp": d.txp, "cke": d.tcke, "xs": d.txs, "ckesr": d.tckesr}
     extra = d.burst_cycles if policy == "dramsim3" else 0  # DRAMsim3 counts the burst as well
     short |= {"rdap": d.trtp + extra + d.trp, "wrap": d.cwl + d.burst_cycles + d.twr + d.trp}
     short |= {"refi": _refresh_interval(d, policy), "perbank": int(d.refresh == "per-bank")}
@@ -226,7 +228,7 @@ class ChannelState:
 
     def __init__(self, device: Device, tim: I64) -> None:
         d, banks = device, device.ranks * device.banks
-        self.st = np.zeros(e.ST_COLUMNS, np.int64)
+        self.st = np.zeros(e.ST_COLUMNS + e.SLEEP_COLUMNS * d.ranks, np.int64)
         self.st[e.ST_DUE] = tim[e.T_REFI]
         self.st[e.ST_ACCEPTED] = 1
         self.st[e.ST_BESTAT] = e.FAR
@@ -270,6 +272,12 @@ class Memory:
             raise InputError(
                 f"policy ramulator refreshes all banks of a rank at once, device {device.name} "
                 "bank by bank: allowed are the other policies"
+            )
+        if policy in ("dramsim3", "ramulator") and device.sleeps:
+            raise InputError(
+                f"policy {policy} lets no rank power down or refresh itself, as device "
+                f"{device.name} asks for: allowed are default and dramsys, or power_down and "
+                "self_refresh of 0"
             )
         if threads < 1:
             raise InputError(f"threads={threads} must be at least 1")
@@ -345,8 +353,13 @@ class Memory:
         if self.pool:
             self.pool.shutdown()
         cycles = max(int(c.st[e.ST_LAST]) for c in self.channels)
-        for state in self.channels:
-            e.close_counts(cycles, state.st, state.rk, self.tim)
+        for c, state in enumerate(self.channels):
+            state.st[e.ST_LOG] = 0
+            rest = np.zeros(
+                (8 * self.device.ranks if len(self.log) else 0, e.LOG_COLUMNS), np.int64
+            )
+            e.close_counts(cycles, state.st, state.bk, state.tm, state.rk, self.tim, rest)
+            self.logged[c].append(rest[: state.st[e.ST_LOG]])
         return self._result(cycles)
 
     def logs(self) -> list[CommandLog]:
@@ -387,21 +400,30 @@ class Memory:
     def _energy(self, cycles: int, total: I64) -> DramTraceEnergy:
         d = self.device
         opened = int(sum(c.rk[:, e.R_OPENCYCLES].sum() for c in self.channels))
+        active, precharged, itself = slept_cycles(total)
         counts = DramCounts(
             act=int(total[e.ST_ACT]),
             rd=int(total[e.ST_RD]),
             wr=int(total[e.ST_WR]),
             ref=int(total[e.ST_REF]),
             refpb=int(total[e.ST_REFB]),
-            active_cycles=opened,
-            precharge_cycles=cycles * d.channels * d.ranks - opened,
+            active_cycles=opened - active,
+            precharge_cycles=cycles * d.channels * d.ranks - opened - precharged - itself,
+            active_powerdown_cycles=active,
+            precharge_powerdown_cycles=precharged,
+            self_refresh_cycles=itself,
         )
-        core = dram_core_pj(counts, d.currents, d.energy_timing)
-        parts = dict(vars(core))
+        parts = dram_core_pj(counts, d.currents, d.energy_timing).components(d.sleeps)
         if self.policy != "dramsim3" and d.kind in interface_kinds():
             bits = (counts.rd + counts.wr) * d.access_bytes * 8
             parts["interface"] = bits * dram_interface_pj_per_bit(d.kind)
-        return DramTraceEnergy(**parts, total=sum(parts.values()))
+        return DramTraceEnergy(**parts, total=sum(x for x in parts.values() if x is not None))
+
+
+def slept_cycles(st: I64) -> tuple[int, int, int]:
+    """Return a channel's rank-cycles in active and precharge power-down and in self-refresh."""
+    ranks = st[e.ST_COLUMNS :].reshape(-1, e.SLEEP_COLUMNS).sum(axis=0)
+    return int(ranks[e.SL_ACTIVE]), int(ranks[e.SL_PRECHARGED]), int(ranks[e.SL_SELF])
 
 
 def _check(batch: Requests, device: Device) -> None:
@@ -430,9 +452,11 @@ def _channel(address: U64, tim: I64) -> NDArray[np.uint64]:
 
 def _as_log(parts: list[I64], device: Device) -> CommandLog:
     rows = np.concatenate(parts) if parts else np.zeros((0, e.LOG_COLUMNS), np.int64)
+    if device.sleeps:  # how a rank slept is logged when it wakes
+        rows = rows[np.argsort(rows[:, 0], kind="stable")]
     cycle, command, bank, row, column = rows.T
     in_group = device.banks // device.bank_groups
-    whole = (command == REFRESH) | (command == PRECHARGE_ALL)
+    whole = (command == REFRESH) | (command == PRECHARGE_ALL) | (command >= e.C_PDE)
     return CommandLog(
         cycle=cycle,
         command=command,
