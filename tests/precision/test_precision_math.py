@@ -19,7 +19,8 @@ from sfpsim.precision.arithmetic import (  # noqa: E402
     quantized,
     smallest,
 )
-from sfpsim.precision.bitpruning import Interpolate, integer_quantized  # noqa: E402
+from sfpsim.precision.bitpruning import Draw, Interpolate, integer_quantized  # noqa: E402
+from sfpsim.precision.lsq import StepQuantize  # noqa: E402
 from sfpsim.precision.quantum import (  # noqa: E402
     Quantize,
     analytic_exponent_gradient,
@@ -178,3 +179,32 @@ def test_the_exponent_length_shrinks_at_powers_of_two():
     for limit in range(1, 127):
         found = exponent_range(bits_of_limit(limit))
         assert found is None or (found.least <= -limit and found.most >= limit + 1)
+
+
+@pytest.mark.parametrize("n", [1.0, 2.3, 7.999])
+def test_a_drawn_integer_and_its_gradient(n):
+    """The value is one of the two, the gradient that of their expectation."""
+    x, weights = torch.randn(300, requires_grad=True), torch.randn(300)
+    low, ends = math.floor(n), (x.detach().min(), x.detach().max())
+    pair = [integer_quantized(x.detach(), torch.tensor(float(b)), *ends) for b in (low, low + 1)]
+    for drawn, expected in zip((low, low + 1), pair, strict=True):
+        bits = torch.tensor([n], requires_grad=True)
+        out = Draw.apply(x, bits, drawn)
+        assert torch.equal(out, expected)
+        x.grad = None
+        (out * weights).sum().backward()
+        slope = float((weights * (pair[1] - pair[0])).sum())
+        assert float(bits.grad) == pytest.approx(slope, abs=1e-4)
+        assert torch.equal(x.grad, weights)
+
+
+def test_the_step_gradient_is_that_of_the_paper():
+    """Esser et al., equation 3: inside, below and above the clip; scaled by 1 / sqrt(N Qp)."""
+    x = torch.tensor([-9.0, -1.2, 0.3, 0.9, 8.0], requires_grad=True)
+    step = torch.tensor(0.5, requires_grad=True)
+    out = StepQuantize.apply(x, step, -4, 3)
+    assert out.tolist() == [-2.0, -1.0, 0.5, 1.0, 1.5]
+    out.sum().backward()
+    assert x.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
+    slopes = [-4, -2 + 2.4, 1 - 0.6, 2 - 1.8, 3]
+    assert float(step.grad) == pytest.approx(sum(slopes) / math.sqrt(5 * 3), abs=1e-6)

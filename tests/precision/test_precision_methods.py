@@ -11,11 +11,14 @@ from torch import nn  # noqa: E402
 from sfpsim.containers.registry import parse_container  # noqa: E402
 from sfpsim.errors import InputError  # noqa: E402
 from sfpsim.precision import (  # noqa: E402
+    LSQ,
     BitChop,
     BitPruning,
     BitWave,
     Emulation,
     QuantumFloat,
+    QuantumInteger,
+    profiled_lengths,
 )
 from sfpsim.precision.arithmetic import quantized  # noqa: E402
 from sfpsim.precision.watching import MOST_LIMIT  # noqa: E402
@@ -150,11 +153,25 @@ def test_lengths_stay_in_their_range_and_clips_are_counted():
         assert 1 <= float(t.exponent.detach()) <= 8
 
 
-def test_a_restart_from_a_checkpoint_gives_the_same_training():
+RESTARTED = {
+    "quantum": lambda m, o: QuantumFloat(m, o, gamma=1.0, length_lr=0.5, seed=4),
+    "quantum-integer": lambda m, o: QuantumInteger(m, o, gamma=1.0, length_lr=0.5, seed=4),
+    "bitwave": lambda m, o: BitWave(m, history=2),
+    "bitchop": lambda m, o: BitChop(m),
+    "bitpruning": lambda m, o: BitPruning(m, o, gamma=1.0, length_lr=0.5),
+    "one length": lambda m, o: BitPruning(m, o, gamma=1.0, length_lr=0.5, grain="network"),
+    "channels": lambda m, o: BitPruning(m, o, gamma=1.0, length_lr=0.5, grain="channel"),
+    "lsq": lambda m, o: LSQ(m, o, bits=3),
+    "emulation": lambda m, o: Emulation(m, "fp16"),
+}
+
+
+@pytest.mark.parametrize("name", RESTARTED)
+def test_a_restart_from_a_checkpoint_gives_the_same_training(name):
     def fresh():
         torch.manual_seed(3)
         model, optimizer = make(lr=0.05)
-        return model, optimizer, QuantumFloat(model, optimizer, gamma=1.0, length_lr=0.5, seed=4)
+        return model, optimizer, RESTARTED[name](model, optimizer)
 
     model, optimizer, method = fresh()
     for seed in range(3):
@@ -167,8 +184,8 @@ def test_a_restart_from_a_checkpoint_gives_the_same_training():
         part.load_state_dict(state)
     again = [step(model, optimizer, method, seed) for seed in range(3, 6)]
     assert again == straight
-    with pytest.raises(InputError, match="bitwave"):
-        method.load_state_dict({"method": "bitwave"})
+    with pytest.raises(InputError, match="another"):
+        method.load_state_dict({"method": "another"})
 
 
 def test_attention_products_and_embeddings_have_lengths():
@@ -243,10 +260,16 @@ def test_bitchop_compares_with_its_average_and_band():
     assert method.mantissa_bits == 7
 
 
-@pytest.mark.parametrize("grain", ["network", "layer", "channel"])
+@pytest.mark.parametrize("grain", ["network", "layer", "channel", "group"])
 def test_bitpruning_learns_and_rounds(grain):
     model, optimizer = make(lr=0.02)
-    method = BitPruning(model, optimizer, grain=grain, gamma=1.0, length_lr=0.5)
+    method = BitPruning(
+        model, optimizer, grain=grain, gamma=1.0, length_lr=0.5, group_channels=3
+    )  # fmt: skip
+    sizes = {"channel": (4, 5), "group": (2, 5)}  # 4 channels in groups of 2, 5 alone
+    assert (method.bits["conv.weight"].numel(), method.bits["fc.weight"].numel()) == sizes.get(
+        grain, (1, 1)
+    )
     for seed in range(6):
         step(model, optimizer, method, seed)
     assert method.mean_bits()["bits"] < 8
@@ -304,6 +327,11 @@ def test_bad_use_is_said_clearly():
         (lambda: QuantumFloat(model, optimizer, gradient="other"), "other"),
         (lambda: BitPruning(model, optimizer, grain="row"), "row"),
         (lambda: BitPruning(model, optimizer, initial_bits=0), "initial_bits"),
+        (lambda: BitPruning(model, optimizer, group_channels=0), "group_channels"),
+        (lambda: BitPruning(model, optimizer, bits={"fc.weight": 17}), "from 1 to 16"),
+        (lambda: QuantumInteger(model, optimizer, grain="channel"), "allowed are network, layer"),
+        (lambda: LSQ(model, optimizer, bits=1), "allowed are 2 to 8"),
+        (lambda: profiled_lengths(model, lambda: 1.0, tolerance=-1), "tolerance=-1"),
         (lambda: BitWave(model, history=1), "history"),
         (lambda: BitChop(model, weight=0.0), "weight"),
         (lambda: Emulation(model, "sfp"), "trace"),
@@ -313,3 +341,94 @@ def test_bad_use_is_said_clearly():
             make_it()
     with pytest.raises(InputError, match="nothing was trained"):
         BitWave(model).freeze()
+
+
+def test_quantum_integers_shrink_and_are_rounded_up():
+    model, optimizer = make(lr=0.02)
+    method = QuantumInteger(model, optimizer, gamma=1.0, length_lr=0.5)
+    for seed in range(6):
+        step(model, optimizer, method, seed)
+    assert method.mean_bits()["memory"] < 8
+    shares = method.shares()
+    assert shares["conv.input"] / shares["fc.weight"] == pytest.approx(6 * 36 / 720)
+    n = method.bits["conv.weight"]
+    n.data.fill_(2.25)
+    weight = model.conv.weight.detach()
+    counts = {2: 0, 3: 0}
+    for _ in range(400):
+        method.new_batch()
+        out = method.quantize(weight, "conv.weight")
+        counts[2 if len(set(out.reshape(-1).tolist())) <= 4 else 3] += 1
+    assert counts[3] / 400 == pytest.approx(0.25, abs=0.08)
+    model.eval()
+    method.new_batch()
+    assert 4 < len(set(method.quantize(weight, "conv.weight").reshape(-1).tolist())) <= 8
+    method.freeze()
+    assert float(n.detach()) == 3.0
+
+
+def test_lsq_learns_steps():
+    torch.manual_seed(1)
+    model, optimizer = make(lr=0.02)
+    method = LSQ(model, optimizer, bits=3)
+    losses = [step(model, optimizer, method) for _ in range(40)]
+    assert losses[-1] < losses[0] / 2
+    assert method.signed["conv.weight"]
+    assert not method.signed["fc.input"]
+    out = method.quantize(model.conv.weight, "conv.weight")
+    scaled = out / method.steps["conv.weight"]
+    assert torch.allclose(scaled, scaled.round(), atol=1e-5)
+    assert -4 <= float(scaled.detach().min()) <= float(scaled.detach().max()) <= 3
+    assert method.mean_bits()["bits"] == 3
+    begun = LSQ(make(copy.deepcopy(Small()))[0], make()[1], bits=8)
+    x = torch.rand(50)
+    begun.quantize(x, "x")
+    assert float(begun.steps["x"].detach()) == pytest.approx(2 * float(x.mean()) / 255**0.5)
+
+
+def test_lsq_steps_stay_above_zero():
+    model, optimizer = make(lr=1e6)
+    method = LSQ(model, optimizer, bits=3)
+    step(model, optimizer, method)
+    assert all(float(p.detach()) > 0 for p in method.steps.values())
+
+
+def test_profiled_lengths_keep_the_score_and_leave_the_model():
+    torch.manual_seed(2)
+    model, optimizer = make(lr=0.05)
+    x, y = batch()
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    model.eval()
+
+    def score():
+        with torch.no_grad():
+            return 100 * float((model(x).argmax(1) == y).float().mean())
+
+    before, whole = copy.deepcopy(model.state_dict()), score()
+    lengths = profiled_lengths(model, score, tolerance=0.0)
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(),
+                                                 strict=True))  # fmt: skip
+    assert set(lengths) == {f"{n}.{u}" for n in ("conv", "bn", "fc") for u in ("weight", "input")}
+    assert min(lengths.values()) < 8
+    method = BitPruning(model, optimizer, learn=False, bits=lengths)
+    assert score() >= whole
+    assert method.mean_bits()["bits"] == pytest.approx(sum(lengths.values()) / len(lengths))
+
+
+def test_profiled_lengths_of_a_score_that_needs_every_bit():
+    """All together grow where each alone could be short."""
+    model, _ = make()
+    model.eval()
+    x, _ = batch()
+    exact = model(x).detach()
+
+    def score():
+        with torch.no_grad():
+            return -float((model(x) - exact).abs().max())
+
+    loose = profiled_lengths(model, score, tolerance=1.0)
+    tight = profiled_lengths(model, score, tolerance=1e-3, most_bits=12)
+    assert sum(tight.values()) > sum(loose.values())

@@ -16,8 +16,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sfpsim.precision.bitpruning import BitPruning
+    from sfpsim.precision.bitpruning import BitPruning, QuantumInteger
     from sfpsim.precision.emulate import Emulation
+    from sfpsim.precision.lsq import LSQ
+    from sfpsim.precision.profiled import profiled_lengths
     from sfpsim.precision.quantum import QuantumFloat
     from sfpsim.precision.watching import BitChop, BitWave
 
@@ -26,10 +28,16 @@ _HOMES = {
     "BitPruning": "sfpsim.precision.bitpruning",
     "BitWave": "sfpsim.precision.watching",
     "Emulation": "sfpsim.precision.emulate",
+    "LSQ": "sfpsim.precision.lsq",
     "QuantumFloat": "sfpsim.precision.quantum",
+    "QuantumInteger": "sfpsim.precision.bitpruning",
+    "profiled_lengths": "sfpsim.precision.profiled",
 }
 
-__all__ = ["BitChop", "BitPruning", "BitWave", "Emulation", "QuantumFloat"]
+__all__ = [
+    "LSQ", "BitChop", "BitPruning", "BitWave", "Emulation", "QuantumFloat", "QuantumInteger",
+    "profiled_lengths",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

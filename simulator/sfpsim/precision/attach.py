@@ -119,6 +119,32 @@ class Method(abc.ABC):
     def _loss(self, loss: torch.Tensor, value: float) -> torch.Tensor:
         return loss
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint needs beside model and optimizer."""
+        return {"method": self.name, "elements": dict(self.elements), **self._state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`; load it before the optimizer's.
+
+        Raises
+        ------
+        InputError
+            If it is the state of another method.
+        """
+        if state.get("method") != self.name:
+            raise InputError(
+                f"a checkpoint of {state.get('method')!r} is given, {self.name!r} is attached"
+            )
+        self.elements = dict(state["elements"])
+        self._load_state(state)
+
+    def _state(self) -> dict[str, Any]:
+        """Return what the method itself has to remember."""
+        return {}
+
+    def _load_state(self, state: dict[str, Any]) -> None:  # noqa: B027 - nothing to remember
+        """Take over what `_state` returned."""
+
     def lengths_of(self, layer: str, use: str) -> Lengths | None:
         """Return the bitlengths of a captured tensor: give this to ``Capture(lengths=...)``."""
         if use in ("weight", "weight_copy"):

@@ -1,7 +1,9 @@
-"""BitPruning: integer bitlengths learned by interpolation, for inference.
+"""BitPruning and Quantum Integer: integer bitlengths learned with the network.
 
-Source: BitPruning, arXiv 2002.03090. Where its text was not available the readings are:
-uniform min-max quantizer, lengths from 8 bits, clipped at 1, no weight decay on them.
+Sources: BitPruning, arXiv 2002.03090, interpolates between two lengths, for inference;
+Quantum Integer (Schrödinger's FP, MLSys 2024) draws one of them, as Quantum Mantissa does.
+Where their text was not available the readings are: uniform min-max quantizer, lengths from
+8 bits, clipped at 1, no weight decay on them.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from sfpsim.errors import InputError
+from sfpsim.errors import InputError, one_of
 from sfpsim.precision.attach import Method
 from sfpsim.trace.schema import Lengths
 
-Grain = Literal["network", "layer", "channel"]
+Grain = Literal["network", "layer", "channel", "group"]
+GRAINS: tuple[Grain, ...] = ("network", "layer", "channel", "group")
 Weighting = Literal["bits", "memory", "operations"]
 LEAST_BITS, MOST_BITS = 1, 16
 
@@ -59,6 +62,29 @@ class Interpolate(torch.autograd.Function):
         return g, g_n, None
 
 
+class Draw(torch.autograd.Function):
+    """Q(x, b) or Q(x, b + 1), as drawn; the gradient of the length is that of the mean."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, n: torch.Tensor, drawn: int) -> torch.Tensor:
+        """Quantize `x` at `drawn` bits."""
+        flat = x.detach().float()
+        least, most = flat.amin(), flat.amax()
+        low = torch.floor(n.detach().float())
+        lower, upper = (integer_quantized(flat, b, least, most) for b in (low, low + 1))
+        ctx.difference = upper - lower
+        kept = lower if drawn == int(low) else upper
+        return kept.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        """Return the gradients of x and n."""
+        (g,) = grads
+        if not ctx.needs_input_grad[1]:
+            return g, None, None
+        return g, (g.float() * ctx.difference).sum().reshape(1), None
+
+
 class BitPruning(Method):
     """Learns integer lengths of weights and activations together with the network.
 
@@ -69,8 +95,10 @@ class BitPruning(Method):
     optimizer
         The lengths become a parameter group of it, without weight decay.
     grain
-        One length for the network, for each tensor (``layer``), or for each output channel
-        of weights (``channel``; activations then have one a tensor).
+        One length for the network, for each tensor (``layer``), for each output channel of
+        weights (``channel``), or for each `group_channels` of them (``group``; where they
+        do not divide the channels, the next smaller number that does). Activations have one
+        a tensor in the last two.
     gamma
         Strength of the regularizer.
     weighting
@@ -81,6 +109,10 @@ class BitPruning(Method):
         False fixes every tensor at `initial_bits`: the baseline of fixed lengths.
     length_lr
         Another learning rate for the lengths.
+    group_channels
+        Output channels of a group, for grain ``group``.
+    bits
+        Lengths to begin with of single tensors, by key, in place of `initial_bits`.
 
     Raises
     ------
@@ -93,10 +125,15 @@ class BitPruning(Method):
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, *, grain: Grain = "layer",
         gamma: float = 1.0, weighting: Weighting = "bits", initial_bits: int = 8,
-        learn: bool = True, length_lr: float | None = None,
+        learn: bool = True, length_lr: float | None = None, group_channels: int = 8,
+        bits: dict[str, int] | None = None,
     ) -> None:  # fmt: skip
-        if grain not in ("network", "layer", "channel"):
-            raise InputError(f"grain={grain!r}: allowed are network, layer, channel")
+        one_of("grain", grain, GRAINS)
+        if group_channels < 1:
+            raise InputError(f"group_channels={group_channels}: must be at least 1")
+        wrong = {k: n for k, n in (bits or {}).items() if not LEAST_BITS <= n <= MOST_BITS}
+        if wrong:
+            raise InputError(f"bits={wrong}: lengths are from {LEAST_BITS} to {MOST_BITS}")
         if weighting not in ("bits", "memory", "operations"):
             raise InputError(f"weighting={weighting!r}: allowed are bits, memory, operations")
         if not LEAST_BITS <= initial_bits <= MOST_BITS or gamma < 0:
@@ -106,6 +143,7 @@ class BitPruning(Method):
             )
         self.grain, self.gamma, self.weighting = grain, gamma, weighting
         self.initial_bits, self.learn = initial_bits, learn
+        self.group_channels, self.given = group_channels, dict(bits or {})
         self.bits: dict[str, nn.Parameter] = {}
         self.frozen = not learn
         self.optimizer, self.clipped = optimizer, 0
@@ -123,13 +161,16 @@ class BitPruning(Method):
         self._clip_hook = optimizer.register_step_post_hook(lambda *_: self._clip())
 
     def _groups(self, x: torch.Tensor, key: str) -> int:
-        by_channel = self.grain == "channel" and key.endswith(".weight") and x.dim() > 1
-        return x.shape[0] if by_channel else 1
+        if self.grain not in ("channel", "group") or not key.endswith(".weight") or x.dim() < 2:
+            return 1
+        channels = int(x.shape[0])
+        most = 1 if self.grain == "channel" else min(self.group_channels, channels)
+        return channels // next(n for n in range(most, 0, -1) if channels % n == 0)
 
     def _known(self, key: str, groups: int) -> nn.Parameter:
         if key not in self.bits:
             shared = next(iter(self.bits.values()), None) if self.grain == "network" else None
-            begin = torch.full((groups,), float(self.initial_bits))
+            begin = torch.full((groups,), float(self.given.get(key, self.initial_bits)))
             self.bits[key] = nn.Parameter(begin, not self.frozen) if shared is None else shared
             if hasattr(self, "group") and self.learn and shared is None:
                 self.group["params"].append(self.bits[key])
@@ -191,9 +232,76 @@ class BitPruning(Method):
         self.weighting = chosen
         return out
 
+    def _state(self) -> dict[str, Any]:
+        bits = {key: p.detach().clone() for key, p in self.bits.items()}
+        return {"bits": bits, "frozen": self.frozen, "operations": dict(self.operations)}
+
+    def _load_state(self, state: dict[str, Any]) -> None:
+        self.operations = dict(state["operations"])
+        for key, kept in state["bits"].items():
+            self._known(key, len(kept)).data.copy_(kept)
+        self.frozen = bool(state["frozen"])
+        for p in self.bits.values():
+            p.requires_grad_(self.learn and not self.frozen)
+
     def detach(self) -> None:
         """Take off the hooks and the lengths' group of the optimizer."""
         super().detach()
         self._clip_hook.remove()
         groups = self.optimizer.param_groups
         groups[:] = [group for group in groups if group is not self.group]
+
+
+class QuantumInteger(BitPruning):
+    """Integer lengths learned by drawing one a tensor and batch, as Quantum Mantissa does.
+
+    Parameters are those of `BitPruning`; a length is one a tensor (grain ``layer``) or one
+    for the network. The defaults are the paper's: strength 0.1, weighted by footprint. While
+    the model is not in training, lengths are rounded up.
+
+    Parameters
+    ----------
+    seed
+        Of the draws.
+    """
+
+    name = "quantum-integer"
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, grain: Grain = "layer",
+        gamma: float = 0.1, weighting: Weighting = "memory", initial_bits: int = 8,
+        length_lr: float | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
+        one_of("grain", grain, ("network", "layer"))
+        self.chance = torch.Generator().manual_seed(seed)
+        self.drawn: dict[int, int] = {}
+        super().__init__(
+            model, optimizer, grain=grain, gamma=gamma, weighting=weighting,
+            initial_bits=initial_bits, length_lr=length_lr,
+        )  # fmt: skip
+
+    def new_batch(self) -> None:
+        """Draw anew for every tensor."""
+        self.drawn.clear()
+
+    def quantize(self, x: torch.Tensor, key: str) -> torch.Tensor:
+        """Quantize `x` at the length drawn for this batch; empty tensors stay."""
+        if not x.numel():
+            return x
+        n = self._known(key, 1)
+        if id(n) not in self.drawn:
+            self.drawn[id(n)] = self._draw(float(n.detach()))
+        return Draw.apply(x, n, self.drawn[id(n)])
+
+    def _draw(self, value: float) -> int:
+        if not self.model.training:
+            return math.ceil(value)
+        low = math.floor(value)
+        return low + int(float(torch.rand((), generator=self.chance)) < value - low)
+
+    def _state(self) -> dict[str, Any]:
+        return super()._state() | {"chance": self.chance.get_state()}
+
+    def _load_state(self, state: dict[str, Any]) -> None:
+        super()._load_state(state)
+        self.chance.set_state(state["chance"])

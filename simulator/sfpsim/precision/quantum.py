@@ -310,10 +310,8 @@ class QuantumFloat(Method):
         e = sum(share[key] * float(t.exponent.detach()) for key, t in self.tensors.items())
         return {"mantissa": m, "exponent": e, "total": m + e}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint needs beside model and optimizer."""
+    def _state(self) -> dict[str, Any]:
         return {
-            "method": self.name,
             "lengths": {
                 key: (float(t.mantissa.detach()), float(t.exponent.detach()), t.most)
                 for key, t in self.tensors.items()
@@ -322,22 +320,9 @@ class QuantumFloat(Method):
             "rate": self.rate,
             "changed_at": self.changed_at,
             "chance": self.chance.get_state(),
-            "elements": dict(self.elements),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`; load it before the optimizer's.
-
-        Raises
-        ------
-        InputError
-            If it is the state of another method.
-        """
-        if state.get("method") != self.name:
-            raise InputError(
-                f"a checkpoint of {state.get('method')!r} is given, {self.name!r} is attached"
-            )
-        self.elements = dict(state["elements"])
+    def _load_state(self, state: dict[str, Any]) -> None:
         for key, (m, e, most) in state["lengths"].items():
             dtype = {23: torch.float32, 7: torch.bfloat16, 10: torch.float16}[most]
             t = self._known(key, torch.zeros(0, dtype=dtype))

@@ -101,6 +101,16 @@ class _Watcher(Method):
         self.limit = math.ceil(sum(x for _, x in self.history) / len(self.history))
         self.frozen = True
 
+    def _state(self) -> dict[str, Any]:
+        return {
+            "mantissa_bits": self.mantissa_bits, "limit": self.limit, "frozen": self.frozen,
+            "history": list(self.history),
+        }  # fmt: skip
+
+    def _load_state(self, state: dict[str, Any]) -> None:
+        self.mantissa_bits, self.limit = state["mantissa_bits"], state["limit"]
+        self.frozen, self.history = state["frozen"], list(state["history"])
+
     def mean_bits(self) -> dict[str, float]:
         """Return mean mantissa and exponent bits over the batches so far."""
         if not self.history:
@@ -139,6 +149,14 @@ class BitWave(_Watcher):
         self.losses: deque[float] = deque(maxlen=history)
         self.threshold = threshold
         self.follows = mantissa, exponent
+
+    def _state(self) -> dict[str, Any]:
+        return super()._state() | {"losses": list(self.losses)}
+
+    def _load_state(self, state: dict[str, Any]) -> None:
+        super()._load_state(state)
+        self.losses.clear()
+        self.losses.extend(state["losses"])
 
     def watch(self, value: float) -> None:
         """Move both lengths a step by the slope of the last losses."""
@@ -187,6 +205,15 @@ class BitChop(_Watcher):
         self.average: float | None = None
         self.band = 0.0
         self.waiting = 0
+
+    def _state(self) -> dict[str, Any]:
+        own = {"average": self.average, "band": self.band, "waiting": self.waiting}
+        return super()._state() | own
+
+    def _load_state(self, state: dict[str, Any]) -> None:
+        super()._load_state(state)
+        self.average, self.band = state["average"], state["band"]
+        self.waiting = state["waiting"]
 
     def watch(self, value: float) -> None:
         """Shrink below the band, grow above it, hold within; then update average and band."""
