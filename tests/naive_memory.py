@@ -141,7 +141,7 @@ class NaiveGroup:
         most = [job[k.J_PBURSTS], job[k.J_MBURSTS]]
         width = 1 << int(self.par[k.P_BURST_SHIFT])
         for row in self.row_bits(job):
-            yield env.timeout(int(self.par[k.P_CODEC_PS]))
+            yield env.timeout(int(self.par[k.P_CODEC_PS]) * int(job[k.J_PACE]))
             for stream in (0, 1):
                 bits[stream] += row[stream]
                 for n in range(min(-(-bits[stream] // width), most[stream])):
@@ -229,7 +229,7 @@ class NaiveGroup:
                 env.timeout(latency).callbacks.append(lambda _, f=fifos[stream], n=number: f.put(n))
 
         for row in self.row_bits(job):
-            yield env.timeout(int(self.par[k.P_CODEC_PS]))
+            yield env.timeout(int(self.par[k.P_CODEC_PS]) * int(job[k.J_PACE]))
             for stream in (0, 1):
                 bits[stream] += row[stream]
                 yield from fill(stream, min(bits[stream] // width, most[stream]))

@@ -593,6 +593,59 @@ def bpc_text(data):
     return text
 
 
+def high_first(value, count):
+    return format(value % 2**count, f"0{count}b")
+
+
+def ebpc_plane_text(crossed, plane):
+    """A plane's symbol; 'zero' is joined to runs later."""
+    at, ones = crossed.find("1"), crossed.count("1")
+    if ones == 0:
+        return "zero"
+    if ones == len(crossed):
+        return "00000"
+    if "1" not in plane:
+        return "00001"
+    if ones == 1:
+        return "00011" + high_first(at, 3)
+    return "00010" + high_first(at, 3) if crossed.count("11") == ones - 1 == 1 else "1" + crossed
+
+
+def ebpc_block_text(numbers, size):
+    """Eight words: base, then symbols of the planes from the lowest up."""
+    deltas = [high_first(b - a, size + 1) for a, b in itertools.pairwise(numbers)]
+    planes = ["".join(bits) for bits in zip(*deltas, strict=True)][::-1]
+    symbols = []
+    for plane, below in zip(planes, ["0" * 7, *planes], strict=False):
+        crossed = "".join("01"[a != b] for a, b in zip(plane, below, strict=True))
+        symbols.append(ebpc_plane_text(crossed, plane))
+    text = high_first(numbers[0], size)
+    for zero, same in itertools.groupby(symbols, lambda symbol: symbol == "zero"):
+        same = list(same)
+        if not zero:
+            text += "".join(same)
+        elif len(same) == 1:
+            text += "01"
+        else:
+            text += "001" + high_first(len(same) - 2, {32: 5, 16: 4}[size])
+    return text
+
+
+def ebpc_text(block, fmt):
+    held = [signed(w.to_bytes(fmt.bytes, "little")) for w in block if w]
+    coded = iter([ebpc_block_text(b + [0] * (8 - len(b)), fmt.bits) for b in groups(held, 8)])
+    text, used = "", 0
+    for zero, same in itertools.groupby(block, lambda w: w == 0):
+        same = list(same)
+        if zero:
+            text += "".join("0" + high_first(len(run) - 1, 4) for run in groups(same, 16))
+            continue
+        for _ in same:
+            text += "1" + (next(coded) if used % 8 == 0 else "")
+            used += 1
+    return text
+
+
 def coded_text(spec, block, fmt):
     data = b"".join(w.to_bytes(fmt.bytes, "little") for w in block)
     return {
@@ -606,6 +659,7 @@ def coded_text(spec, block, fmt):
         "bdi:line=32": lambda: bdi_text(data, 32),
         "fpc": lambda: fpc_text(data),
         "bpc": lambda: bpc_text(data),
+        "ebpc": lambda: ebpc_text(block, fmt),
     }[spec]()
 
 
@@ -689,3 +743,47 @@ def read_ans(data, fmt, count):
         mantissa, sign, text = take(text, fmt.mantissa_bits, 1)
         out.append(mantissa | symbol << fmt.mantissa_bits | sign << (fmt.bits - 1))
     return out
+
+
+def read_apack(data, fmt, count):
+    """Words of one block; the code's interval as fractions of the whole of 16-bit registers."""
+    text = bits_of_bytes(data)
+    rows = []
+    for _ in range(16):
+        least, end, text = take(text, fmt.exponent_bits, 10)
+        rows.append((least, end))
+    assert (rows[0][0], rows[-1][1]) == (0, 1023)
+    ends = [end for _, end in rows]
+    sizes = [b - a for (a, _), (b, _) in itertools.pairwise([*rows, (1 << fmt.exponent_bits, 0)])]
+    length, text = take(text, 24)
+    code, text = text[:length], text[length:]
+    point = Fraction(int(code, 2), 1 << length)
+    unit, low, high = Fraction(1, 1 << 16), Fraction(0), Fraction(1)
+    out, shifts = [], 0
+    for _ in range(count):
+        span = (high - low) / unit
+        bounds = [low + unit * (int(span * end) >> 10) for end in [0, *ends]]
+        at = next(i for i in range(16) if bounds[i] <= point < bounds[i + 1])
+        low, high = bounds[at], bounds[at + 1]
+        while True:  # double about 0, 1 or the middle
+            if high <= Fraction(1, 2):
+                away = Fraction(0)
+            elif low >= Fraction(1, 2):
+                away = Fraction(1, 2)
+            elif low >= Fraction(1, 4) and high <= Fraction(3, 4):
+                away = Fraction(1, 4)
+            else:
+                break
+            low, high, point = (2 * (v - away) for v in (low, high, point))
+            shifts += 1
+        out.append(at)
+    assert shifts + 16 == length
+    words_out = []
+    for at in out:
+        offset, mantissa, sign, text = take(
+            text, (sizes[at] - 1).bit_length(), fmt.mantissa_bits, 1
+        )
+        assert offset < sizes[at]
+        symbol = rows[at][0] + offset
+        words_out.append(mantissa | symbol << fmt.mantissa_bits | sign << (fmt.bits - 1))
+    return words_out

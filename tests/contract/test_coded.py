@@ -118,6 +118,24 @@ def test_bpc_sizes_by_hand(words, bits):
     assert bits_of("bpc", words)[0] == bits
 
 
+@pytest.mark.parametrize(
+    ("words", "zeros", "planes"),
+    [
+        ([7] * 8, 8, 32 + 8),  # all 33 planes of the differences are zero: 001 and 5 bits
+        ([0] * 16, 5, 0),  # a run of 16 zeros
+        ([0] * 17 + [7] * 8, 5 + 5 + 8, 40),  # 16 and 1
+        # differences of one: lowest plane all ones, then it is zero, then 31 planes like it
+        ([9, 10, 11, 12, 13, 14, 15, 16], 8, 32 + 5 + 5 + 8),
+        # one step: a single one, then the plane is zero, a run
+        ([9, 9, 9, 10, 10, 10, 10, 10], 8, 32 + 8 + 5 + 8),
+        # 32 planes zero and a last one: halves of the word that differ in nothing but the sign
+        ([1 << 31] * 3 + [(1 << 31) + 3] * 5, 8, 32 + 8 + 2 + 5 + 8),
+    ],
+)
+def test_ebpc_sizes_by_hand(words, zeros, planes):
+    assert bits_of("ebpc", words) == (planes, zeros)
+
+
 @pytest.mark.parametrize("spec", specs.CODED)
 def test_damaged_streams_are_errors_or_other_values(spec):
     container, x = parse_container(spec), compressible()

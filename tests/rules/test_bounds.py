@@ -35,6 +35,7 @@ for memory in ({}, {"placement": "stripe", "stripe_bytes": 64}):
         plain = jobs[:, k.J_CLASS] % 2 == 1
         jobs[:, k.J_ROWS] = jobs[:, k.J_ROWLEN] = np.where(plain, 0, 2000)
         jobs[:, k.J_ROWLEN] += plain
+        jobs[:, k.J_PACE] = np.arange(60) % 3 + 1
         bits = (int(rows[:2000].sum(dtype=np.int64)) for rows in (rows_p, rows_m))
         jobs[:, k.J_PBURSTS], jobs[:, k.J_MBURSTS] = (-(-b // 256) for b in bits)
         jobs[:, k.J_IBURSTS] = 1

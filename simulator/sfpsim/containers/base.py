@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sfpsim.errors import InputError
 from sfpsim.formats import FloatFormat, format_of
 
 Array = NDArray[Any]
@@ -26,6 +27,7 @@ BLOCK_VALUES = 16_384
 STREAM_ALIGNMENT_BYTES = 64
 INDEX_ENTRY_BITS = 64
 ROW_VALUES = 8
+RATES = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,18 +130,33 @@ def joined_blocks(parts: Sequence[BlockSizes]) -> BlockSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class CodecTiming:
-    """What hardware/ runs: one row of `values_per_cycle` a cycle and unit after `latency`.
+    """What hardware/ runs: a unit takes `values_per_cycle` and gives them after a latency.
 
-    `passes` is how often a value goes through the encoder (2 where something of the whole
-    tensor must be known first and is not); a container with `bypass` has no codec at all.
+    A unit works on rows of 8 values, so `values_per_cycle` is 1, 2, 4 or 8 and a row takes
+    `cycles_per_row`. `passes` is how often a value goes through the encoder (2 where something
+    of the whole block or tensor must be known first and is not); a container with `bypass` has
+    no codec at all. `encoder_kge` and `decoder_kge` are thousands of gate equivalents of one
+    unit where `source` gives them, else None.
     """
 
-    values_per_cycle: int = 8
+    values_per_cycle: Literal[1, 2, 4, 8] = 8
     encode_latency_cycles: int = 4
     decode_latency_cycles: int = 4
     passes: int = 1
     bypass: bool = False
+    encoder_kge: float | None = None
+    decoder_kge: float | None = None
     source: str = "a choice: one row a cycle, four pipeline stages"
+
+    def __post_init__(self) -> None:
+        if self.values_per_cycle not in RATES:
+            allowed = ", ".join(map(str, RATES))
+            raise InputError(f"values_per_cycle={self.values_per_cycle} is not allowed: {allowed}")
+
+    @property
+    def cycles_per_row(self) -> int:
+        """Codec cycles that a row of 8 values takes."""
+        return ROW_VALUES // self.values_per_cycle
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from sfpsim.errors import InputError
 from sfpsim.formats import FloatFormat, any_sign, format_of, words_of
 
 PREFIX = "js+"
+STAGES = 3
 ENTRY = np.dtype([("payload", "<u4"), ("metadata", "<u4"), ("index", "<u8")])
 
 
@@ -37,12 +38,6 @@ class ZeroMasked(Container):
     needs: ClassVar[Literal["none", "block", "tensor"]] = "tensor"
     blockwise: ClassVar[bool] = True
     stable: ClassVar[bool] = False
-    timing: ClassVar[CodecTiming] = CodecTiming(
-        encode_latency_cycles=7,
-        decode_latency_cycles=7,
-        source="a choice: mask and shuffle (3 stages) in front of a codec of four",
-    )
-
     inner: Container
 
     def __post_init__(self) -> None:
@@ -56,6 +51,20 @@ class ZeroMasked(Container):
     def spec(self) -> str:
         """``js+`` and the inner container's specification."""
         return PREFIX + self.inner.spec
+
+    @property
+    def timing(self) -> CodecTiming:  # type: ignore[override]
+        """The inner codec's, three stages later."""
+        inner = self.inner.timing
+        return replace(
+            inner,
+            encode_latency_cycles=inner.encode_latency_cycles + STAGES,
+            decode_latency_cycles=inner.decode_latency_cycles + STAGES,
+            bypass=False,
+            encoder_kge=None,
+            decoder_kge=None,
+            source=f"a choice: mask and shuffle, {STAGES} stages, in front of: {inner.source}",
+        )
 
     @property
     def value_mantissa_bits(self) -> int | None:

@@ -13,9 +13,11 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
 from sfpsim.containers import blocks, floats
+from sfpsim.containers.apack import Apack
 from sfpsim.containers.base import Container
 from sfpsim.containers.baselines import TOOLS, Baseline
 from sfpsim.containers.crest import Crest
+from sfpsim.containers.ebpc import Ebpc
 from sfpsim.containers.entropy import Ans, Huffman
 from sfpsim.containers.exponents import BaseDelta, ShapeShifter
 from sfpsim.containers.floats import MiniFloat, ScaledMiniFloat
@@ -179,6 +181,8 @@ BUILT_IN: dict[str, Factory] = {
     "bdi": _bdi,
     "fpc": _fixed("fpc", Fpc()),
     "bpc": _fixed("bpc", Bpc()),
+    "ebpc": _fixed("ebpc", Ebpc()),
+    "apack": _fixed("apack", Apack()),
     "huffman": _fixed("huffman", Huffman()),
     "ans": _fixed("ans", Ans()),
     **{tool: _fixed(tool, Baseline(tool=tool)) for tool in TOOLS},

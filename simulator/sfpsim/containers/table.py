@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sfpsim.containers.base import Array, Container
+from sfpsim.containers.base import Array, CodecTiming, Container
 from sfpsim.containers.quality import quality
 from sfpsim.containers.registry import parse_container
 from sfpsim.formats import FP32
@@ -23,8 +23,7 @@ SPECS = (
     "msfp12", "msfp13", "msfp14", "msfp15", "msfp16", "flexpoint", "int8", "int4",
     "int:n=4,range=64", "gecko-bias", "gecko-delta", "crest", "base-delta", "shapeshifter",
     "js", "zvc", "js+crest", "gist", "gist++", "gist:dpr=fp10", "gist-binarize", "bdi", "fpc",
-    "bpc",
-    "huffman", "ans",
+    "bpc", "ebpc", "apack", "huffman", "ans",
 )  # fmt: skip
 VALUES = 65_536
 HEAD = (
@@ -33,7 +32,11 @@ HEAD = (
     "and index included, and signal to noise of two seeded FP32 tensors of 65,536 values: "
     'weights (normal, standard deviation 0.05) and activations behind a ReLU. "Lossless" '
     "holds for FP32. Passes, latency (codec cycles, encoder / decoder) and the values a cycle "
-    "are what the simulator charges; the sources of circuits stand in the code beside them. "
+    "of one unit are what the simulator charges; the sources of circuits stand in the code "
+    "beside them. A coder of one value a cycle keeps a row of 8 for 8 cycles: as many values a "
+    "second as the others need eight of its units (`compressors` and `decompressors` of the "
+    "machine). Gates, thousands of NAND equivalents of one encoder / decoder, only where a "
+    "publication gives them: of EBPC for words of 8 bits, longer ones need more. "
     "What each writes: [containers.md](containers.md), [container-crest.md]"
     "(container-crest.md).\n\n![SQNR over bits a value of all of them on the sample trace of a "
     "ResNet-8](figures/tradeoff.svg)\n\nThe picture, by `make docs`, is of the weights and "
@@ -42,7 +45,7 @@ HEAD = (
 )
 COLUMNS = (
     "container", "weights, bits", "ReLU, bits", "weights, SQNR dB", "ReLU, SQNR dB", "needs",
-    "values a cycle", "latency", "passes", "source",
+    "values a cycle", "latency", "passes", "kilogates", "source",
 )  # fmt: skip
 
 
@@ -60,6 +63,12 @@ def _sqnr(container: Container, x: Array) -> str:
     return "exact" if found is None else f"{found:.1f}"
 
 
+def _gates(timing: CodecTiming) -> str:
+    if timing.encoder_kge is None or timing.decoder_kge is None:
+        return "-"
+    return f"{timing.encoder_kge} / {timing.decoder_kge}"
+
+
 def _line(spec: str, samples: tuple[Array, ...]) -> str:
     container = parse_container(spec)
     timing = container.timing
@@ -71,6 +80,7 @@ def _line(spec: str, samples: tuple[Array, ...]) -> str:
         "-" if timing.bypass else str(timing.values_per_cycle),
         f"{timing.encode_latency_cycles} / {timing.decode_latency_cycles}",
         str(timing.passes),
+        _gates(timing),
         container.source,
     ]
     return _row(cells)

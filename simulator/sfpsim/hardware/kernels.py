@@ -42,7 +42,8 @@ J_PHEAD = 14  # bits of the first payload burst before the block starts
 J_MHEAD = 15
 J_TICKET = 16
 J_DELAY = 17  # codec cycles before the first row (a pass that only looks)
-JOB_COLUMNS = 18
+J_PACE = 18  # codec cycles that a row takes
+JOB_COLUMNS = 19
 
 DECODE, PLAIN_READ, ENCODE, PLAIN_WRITE = 0, 1, 2, 3
 CLASSES = 4
@@ -170,7 +171,7 @@ def _decode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
     cycle = slots[g, S_CYCLE]
     phave = min((pbits + fill) >> shift, pmost) if row else 0
     mhave = min((mbits + fill) >> shift, mmost) if row else 0
-    base, length = jobs[job, J_ROWBASE], jobs[job, J_ROWLEN]
+    base, length, pace = jobs[job, J_ROWBASE], jobs[job, J_ROWLEN], jobs[job, J_PACE]
     end = base + length
     at = slots[g, S_AT]
     while row < rows:
@@ -180,7 +181,7 @@ def _decode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
         mburst = min((mneed + fill) >> shift, mmost)
         if pburst > pknown or mburst > mknown:
             break
-        cycle += 1
+        cycle += pace
         while phave < pburst:
             cycle = max(cycle, times[g, T_PDATA, phave & ring])
             phave += 1
@@ -231,7 +232,7 @@ def _encode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
     pmade, mmade = slots[g, S_PKNOWN], slots[g, S_MKNOWN]
     plimit, mlimit = slots[g, S_PFREED] + fifo, slots[g, S_MFREED] + mfifo
     cycle = slots[g, S_CYCLE]
-    base, length = jobs[job, J_ROWBASE], jobs[job, J_ROWLEN]
+    base, length, pace = jobs[job, J_ROWBASE], jobs[job, J_ROWLEN], jobs[job, J_PACE]
     end = base + length
     at = slots[g, S_AT]
     while row < rows:
@@ -241,7 +242,7 @@ def _encode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
         mfull = min(mneed >> shift, mmost)
         if pfull > plimit or mfull > mlimit:
             break
-        cycle += 1
+        cycle += pace
         while pmade < pfull:
             if pmade >= fifo:
                 cycle = max(cycle, times[g, T_PFREE, (pmade - fifo) & ring])

@@ -177,7 +177,7 @@ class Dma:
         for part, kind in (("decoder", k.DECODE), ("encoder", k.ENCODE)):
             mine = jobs[:, k.J_CLASS] == kind
             rows = jobs[mine, k.J_ROWS]
-            cycles = rows + jobs[mine, k.J_DELAY]
+            cycles = rows * jobs[mine, k.J_PACE] + jobs[mine, k.J_DELAY]
             units = par[k.P_SLOT + kind + 1] - par[k.P_SLOT + kind]
             np.add.at(report.busy[part], where[mine], cycles * par[k.P_CODEC_PS] // units)
             report.codec_values += int(rows.sum()) * ROW_VALUES

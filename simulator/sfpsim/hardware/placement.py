@@ -146,6 +146,7 @@ def _jobs(
     jobs[:, k.J_ROWLEN] = max(stored.row_count, 1)
     coded = not container.timing.bypass
     jobs[:, k.J_ROWS] = np.where(blocks.raw | (not coded), 0, -(-blocks.values // ROW_VALUES))
+    jobs[:, k.J_PACE] = container.timing.cycles_per_row
     return jobs
 
 
@@ -165,7 +166,7 @@ def _write_jobs(
     jobs, partial = jobs.copy(), np.zeros((len(jobs), 3), np.bool_)
     for number, (column, stream) in enumerate(zip(COUNTS, streams, strict=True)):
         jobs[:, column], partial[:, number] = stream.write_bursts(machine.device.burst_bytes)
-    jobs[:, k.J_DELAY] = jobs[:, k.J_ROWS] * (container.timing.passes - 1)
+    jobs[:, k.J_DELAY] = jobs[:, k.J_ROWS] * jobs[:, k.J_PACE] * (container.timing.passes - 1)
     jobs[:, k.J_LATENCY] = container.timing.encode_latency_cycles * machine.codec.period_ps
     jobs[:, k.J_CLASS] = np.where(jobs[:, k.J_ROWS] > 0, k.ENCODE, k.PLAIN_WRITE)
     return jobs, partial

@@ -50,6 +50,7 @@ CODED = (
     "bdi:line=32",
     "fpc",
     "bpc",
+    "ebpc",
 )
 GIST = ("gist:dpr=fp16", "gist:dpr=fp10", "gist++:dpr=fp8", "gist-binarize")
 MASKED = (
@@ -61,6 +62,6 @@ MASKED = (
     "js+fp8-e4m3",
     "js+huffman",
 )
-ENTROPY = ("huffman", "ans")
+ENTROPY = ("apack", "huffman", "ans")
 BASELINES = ("zstd", "lz4", "blosc", "pcodec")
 ALL = (*PLAIN, *LANES, *CREST, *PACKED, *CODED, *GIST, *MASKED, *ENTROPY, *BASELINES)
