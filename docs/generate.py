@@ -9,6 +9,7 @@ docs/dram-validation.md. Pages are written between their markers.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,19 @@ def _schema_text(name: str, kind: Any) -> str:
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"sfpsim {name} --json",
-        **msgspec.json.schema(kind),
+        **_clean(msgspec.json.schema(kind)),
     }
     return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
+
+
+def _clean(value: Any) -> Any:
+    """Take the indentation off descriptions, which not every msgspec does."""
+    if isinstance(value, dict):
+        return {
+            k: inspect.cleandoc(v) if k == "description" and isinstance(v, str) else _clean(v)
+            for k, v in value.items()
+        }
+    return [_clean(v) for v in value] if isinstance(value, list) else value
 
 
 def markdown_table(comparison: Comparison) -> str:

@@ -1,8 +1,9 @@
-"""Writes docs/papers.md: Table 1 of Schrödinger's FP on our machines, beside its claims.
+"""Writes docs/papers.md: the papers' bitlengths on our machines, beside their claims.
 
 ``python docs/papers.py [--batch N]`` simulates the training step of three networks with the
-bitlengths that the paper publishes (docs/figures/papers.csv) and writes page and figure.
-``--drawn`` takes the numbers that are there.
+bitlengths of Schrödinger's FP, Table 1 (docs/figures/papers.csv), and inference with those of
+BitPruning (docs/figures/bitpruning.csv), and writes page and figure. ``--drawn`` takes the
+numbers that are there, ``--inference`` simulates the second part only.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sfpsim.trace.reader import open_trace
 
 DOCS = Path(__file__).parent
 TABLE = DOCS / "figures" / "papers.csv"
+INFERENCE = DOCS / "figures" / "bitpruning.csv"
 BEGIN, END = "<!-- begin: written by docs/papers.py -->", "<!-- end: written by docs/papers.py -->"
 NETWORKS = {"resnet18": "ResNet18", "resnet50": "ResNet50", "mobilenet_v2": "MobileNetV2"}
 MACHINES = {"sfp-2024": 51.2, "sfp-2024-x32": 102.4, "sfp-2024-x64": 204.8}
@@ -37,6 +39,27 @@ HEADLINES = {  # energy efficiency, mean of 13 networks: MLSys 2024, section 5
     ("SFP_Q+G", "bf16"): 3.07, ("SFP_BW+G", "bf16"): 2.71,
     ("SFP_Q+G", "fp8"): 2.26, ("SFP_BW+G", "fp8"): 2.00,
 }  # fmt: skip
+
+BITPRUNING = {  # mean bits a layer: BitPruning, arXiv 2002.03090, abstract
+    "alexnet": ("AlexNet", 4.13), "resnet18": ("ResNet18", 3.76),
+    "mobilenet_v2": ("MobileNetV2", 4.36),
+}  # fmt: skip
+SERIAL = {"stripes-like": "activation", "loom-like": "both", "bit-fusion-like": "both, in 2, 4, 8"}
+INTEGERS = ("int:n=16", "int8", "int")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """One sample through a network on a machine whose time goes with the bits."""
+
+    network: str
+    machine: str
+    container: str
+    time_ns: float
+    compute_ns: float
+    traffic_bytes: int
+    energy_pj: float
+    sqnr_db: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,15 +150,52 @@ def simulate(batch: int) -> list[Step]:
     return out
 
 
-def write_table(found: Sequence[Step]) -> None:
-    """Write docs/figures/papers.csv."""
-    with TABLE.open("w", newline="") as file:
-        out = csv.DictWriter(file, [f.name for f in fields(Step)], lineterminator="\n")
+def infer() -> list[Inference]:
+    """Simulate one image through every network on every machine in every integer."""
+    from importlib import resources
+
+    profile = open_trace(resources.files("sfpsim") / "sample" / "resnet8")
+    out = []
+    for network, (_, bits) in BITPRUNING.items():
+        for machine in SERIAL:
+            result, found = simulate_network(
+                network, INTEGERS, batch=1, profile=profile, machine=machine, lengths=(bits,),
+                mode="inference",
+            )  # fmt: skip
+            for one, whole in zip(result.containers, found.containers, strict=True):
+                out.append(
+                    Inference(
+                        network=network, machine=machine, container=one.container,
+                        time_ns=one.time_ns, energy_pj=one.energy_pj.total,
+                        compute_ns=sum(x.limits_ns.compute for x in one.layers),
+                        traffic_bytes=one.traffic_bytes, sqnr_db=whole.totals.sqnr_db or 0.0,
+                    )
+                )  # fmt: skip
+    return out
+
+
+def write_table(found: Sequence[Any], path: Path = TABLE) -> None:
+    """Write steps, or inferences, as CSV."""
+    with path.open("w", newline="") as file:
+        out = csv.DictWriter(file, [f.name for f in fields(found[0])], lineterminator="\n")
         out.writeheader()
         out.writerows(
             {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(s).items()}
             for s in found
         )
+
+
+def read_inferences() -> list[Inference]:
+    """Read docs/figures/bitpruning.csv."""
+    texts = ("network", "machine", "container")
+    with INFERENCE.open(newline="") as file:
+        return [
+            Inference(
+                **{k: v if k in texts else int(v) if k == "traffic_bytes" else float(v)
+                   for k, v in row.items()}  # type: ignore[arg-type]
+            )
+            for row in csv.DictReader(file)
+        ]  # fmt: skip
 
 
 def read_table() -> list[Step]:
@@ -230,6 +290,24 @@ def stages_table(found: Results) -> str:
     return _markdown(rows)
 
 
+def inference_table(found: Sequence[Inference]) -> str:
+    """Return what the published bits gain over 8 and over 16, a row a network and machine."""
+    by_key = {(f.network, f.machine, f.container): f for f in found}
+    rows = [["network", "machine", "mean bits", "time of the array, against 8 bits", "against 16",
+             "time, against 8", "against 16", "traffic, against 8", "energy, against 8",
+             "against 16"]]  # fmt: skip
+    quantities = (("compute_ns", 2), ("time_ns", 2), ("traffic_bytes", 1), ("energy_pj", 2))
+    for network, (title, bits) in BITPRUNING.items():
+        for machine in SERIAL:
+            sixteen, eight, mine = (by_key[network, machine, c] for c in INTEGERS)
+            cells = [
+                f"{getattr(base, name) / getattr(mine, name):.2f}"
+                for name, count in quantities for base in (eight, sixteen)[:count]
+            ]  # fmt: skip
+            rows.append([title, f"`{machine}`", f"{bits:.2f}", *cells])
+    return _markdown(rows, 2)
+
+
 def figure(found: Results) -> Figure:
     """Draw the decomposition beside the claim."""
     from matplotlib.figure import Figure as Canvas
@@ -259,7 +337,7 @@ def figure(found: Results) -> Figure:
     return Figure(name="papers", title="", caption="", figure=canvas, rows=[])
 
 
-def block(found: Results) -> str:
+def block(found: Results, inferences: Sequence[Inference]) -> str:
     """Return the generated part of the page."""
     low, high = (
         {m: found.mean(f"energy_{level}_pj", m, "bf16") for m in ("SFP_Q+G", "SFP_BW+G")}
@@ -277,6 +355,9 @@ def block(found: Results) -> str:
             f"tables instead of the middle ones ours at 51.2 GB/s against BF16 are {spread}.",
             "## What it would take", stages_table(found),
             "![Energy efficiency against BF16 as assumptions are added](figures/papers.svg)",
+            "## Inference at BitPruning's bits",
+            "Times less than with 8 and with 16 bits everywhere, one image.",
+            inference_table(inferences),
         ]
     )  # fmt: skip
 
@@ -286,16 +367,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=64, help="samples a step")
     parser.add_argument("--drawn", action="store_true", help="take the numbers that are there")
+    parser.add_argument("--inference", action="store_true", help="simulate inference only")
     given = parser.parse_args()
     if not given.drawn:
-        write_table(simulate(given.batch))
+        write_table(infer(), INFERENCE)
+        if not given.inference:
+            write_table(simulate(given.batch))
     found = Results(read_table())
     picture = rendered(styled([partial(figure, found)])[0].figure, "svg")
     (DOCS / "figures" / "papers.svg").write_bytes(picture)
     page = DOCS / "papers.md"
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{block(found)}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{block(found, read_inferences())}\n{END}{after}")
 
 
 if __name__ == "__main__":

@@ -297,8 +297,9 @@ def network(
     ] = None,
     lengths: Annotated[
         str | None,
-        typer.Option("--lengths", metavar="M,E",
-                     help="Mean mantissa and exponent bits that a bare sfp takes."),
+        typer.Option("--lengths", metavar="M,E|B",
+                     help="Mean mantissa and exponent bits that a bare sfp takes, or mean bits a "
+                     "layer that a bare int takes."),
     ] = None,
     detail: DetailName = None,
     out: Out = None,
@@ -325,14 +326,16 @@ def network(
     say(limiter_table(comparison), quiet=is_stdout(target))
 
 
-def _lengths(text: str | None) -> tuple[float, float] | None:
+def _lengths(text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
-        mantissa, exponent = map(float, text.split(","))
-    except ValueError as error:
-        raise InputError(f"--lengths {text}: two numbers, for example 1.9,3.5") from error
-    return mantissa, exponent
+        found = tuple(map(float, text.split(",")))
+    except ValueError:
+        found = ()
+    if len(found) not in (1, 2):
+        raise InputError(f"--lengths {text}: two numbers, for example 1.9,3.5, or one for int")
+    return found
 
 
 @app.command()

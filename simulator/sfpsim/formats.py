@@ -72,6 +72,24 @@ FP16 = FloatFormat(name="fp16", exponent_bits=5, mantissa_bits=10, dtype=np.dtyp
 FORMATS: dict[str, FloatFormat] = {f.name: f for f in (FP32, BF16, FP16)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class IntegerFormat:
+    """A type that an array computes in, of `bits` bits; tensors are never captured in it."""
+
+    name: str
+    bits: int
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one value on chip."""
+        return self.bits // 8
+
+
+ChipFormat = FloatFormat | IntegerFormat
+INTEGERS = (IntegerFormat(name="int8", bits=8), IntegerFormat(name="int16", bits=16))
+CHIP_FORMATS: dict[str, ChipFormat] = {**FORMATS, **{f.name: f for f in INTEGERS}}
+
+
 def format_of(dtype: np.dtype[np.generic] | type) -> FloatFormat:
     """Return the format that `dtype` stores.
 

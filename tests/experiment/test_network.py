@@ -160,6 +160,54 @@ def test_an_input_stays_on_chip_where_it_fits_beside_its_neighbours(profile):
     assert not [r for r in trace.records if r.role in ("gradient", "optimizer")]
 
 
+@pytest.mark.parametrize("mean", [3.76, 4.0, 1.0, 16.0])
+def test_integer_bits_meet_their_mean_over_layers(profile, mean):
+    trace = NetworkTrace(load_network("resnet18"), 1, profile, (mean,), "inference", 1 << 22)
+    bits = {}
+    for record in (*trace.records, *trace.onchip.values()):
+        bits.setdefault(record.layer, set()).add(record.lengths.mantissa_bits)
+    assert len(bits) == len(trace.network.products)
+    assert all(len(found) == 1 for found in bits.values())  # a layer's weight and input alike
+    means = [found.pop() for found in bits.values()]
+    assert sum(means) / len(means) == pytest.approx(mean, abs=0.5 / len(means))
+
+
+def test_time_goes_with_the_bits_of_what_is_stored_and_of_what_stays_on_chip(profile):
+    def layers(containers, lengths=None):
+        found, _ = simulate_network(
+            "resnet18", [containers], batch=1, profile=profile, machine="loom-like",
+            mode="inference", lengths=lengths,
+        )  # fmt: skip
+        return {x.name: x.limits_ns.compute for x in found.containers[0].layers}
+
+    wide, narrow = layers("int:n=16"), layers("weight=int:n=8;activation=int4")
+    mixed, learned = layers("weight=int:n=8;activation=int:n=16"), layers("int", (4.0,))
+    for name in wide:
+        if name != "fc":
+            assert narrow[name] * 8 == wide[name]
+            assert mixed[name] * 2 == wide[name]
+            assert learned[name] * 16 == wide[name]
+    assert learned["fc"] * 4 == wide["fc"]
+
+
+def test_integers_save_arithmetic_energy_with_both_widths(profile):
+    def pj(container):
+        found, _ = simulate_network(
+            "dlrm_mlperf", [container], batch=64, profile=profile, machine="bit-fusion-like",
+            mode="inference",
+        )  # fmt: skip
+        return found.containers[0].energy_pj.compute
+
+    node = 45  # pJ: an add of 32 bits, a multiply of 8 by 8
+    assert pj("int8") == pytest.approx(64 * 2_474_752 * (0.1 + 0.2), rel=0.05), node
+    assert (pj("int8") - pj("int4")) / pj("int8") == pytest.approx(0.2 * 0.75 / 0.3, rel=1e-6)
+
+
+def test_bare_integers_without_bits_are_an_error(profile):
+    with pytest.raises(InputError, match="no bits are in force"):
+        simulate_network("alexnet", ["int"], batch=1, profile=profile, machine="loom-like")
+
+
 @pytest.mark.parametrize("lengths", [(-1, 4), (24, 4), (2, 0.5), (2, 9)])
 def test_lengths_out_of_range_are_errors(profile, lengths):
     with pytest.raises(InputError, match="bits: must be"):

@@ -94,6 +94,7 @@ class ArithmeticTable(_Struct, frozen=True, kw_only=True):
     multiplier_high: float
     multiplier_high_source: str
     entries: list[ArithmeticEntry]
+    integers: list[ArithmeticEntry]
 
 
 Table = TypeVar("Table", InterfaceTable, CodecTable, SramTable, ArithmeticTable)
@@ -224,6 +225,30 @@ def mac_pj(fmt_name: str, level: str = "middle", node: float = 65) -> float:
     add = _log_log([(float(n), a) for n, a, _ in found], node)
     multiply = _log_log([(float(n), m) for n, _, m in found], node)
     return add + multiply * (table.multiplier_high if level == "high" else 1.0)
+
+
+def integer_mac_pj(bits: tuple[int, int], level: str = "middle", node: float = 65) -> float:
+    """Return the energy of a multiply of integers of `bits` bits and an add in 32 bits, pJ.
+
+    The multiply goes with the product of the widths, from int8's; `level` and `node` as
+    `mac_pj`.
+
+    Raises
+    ------
+    InputError
+        If a width or `node` is not positive or the level is unknown.
+    """
+    _check_level(level)
+    if min(bits) <= 0 or node <= 0:
+        raise InputError(f"integers of {bits} bits at {node} nm: all must be positive")
+    table = load_table(ArithmeticTable)
+    points: dict[str, list[tuple[float, float]]] = {"int8": [], "int32": []}
+    for e in sorted(table.integers, key=lambda e: e.node_nm):
+        value = e.multiply if e.format == "int8" else e.add
+        points[e.format].append((float(e.node_nm), value))
+    multiply = _log_log(points["int8"], node) * bits[0] * bits[1] / 64
+    factor = table.multiplier_high if level == "high" else 1.0
+    return _log_log(points["int32"], node) + multiply * factor
 
 
 @dataclass(frozen=True, kw_only=True)

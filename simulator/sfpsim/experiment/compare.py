@@ -38,6 +38,7 @@ from sfpsim.experiment.result import (
 from sfpsim.experiment.step import StepRun, StepSimulation
 from sfpsim.experiment.tensors import FLOATS, Kept, Tensors
 from sfpsim.formats import exponent_counts
+from sfpsim.hardware.array import Bits
 from sfpsim.hardware.channel import BurstObserver
 from sfpsim.hardware.dram.fit import fit_of
 from sfpsim.hardware.machine import DETAILS, Machine, load_machine
@@ -230,8 +231,8 @@ class _Replayer:
         dram = c.dram_energy(step, self.machine, "middle").total
         moved = sum(r.read_bytes + r.write_bytes for r in step.run.reports) or 1
         out, before = [], 0
-        for plan, share, report, cost in zip(
-            step.plans, step.shares, step.run.reports, pass_costs, strict=True
+        for plan, work, report, cost in zip(
+            step.plans, step.works, step.run.reports, pass_costs, strict=True
         ):
             compulsory, used = _bytes_needed(plan, step)
             bytes_moved = report.read_bytes + report.write_bytes
@@ -248,7 +249,7 @@ class _Replayer:
                     compulsory_bytes=compulsory,
                     overfetch_bytes=max(0, bytes_moved - used),
                     macs=plan.macs,
-                    utilisation=share,
+                    utilisation=work.share,
                     scheme=plan.scheme,
                     energy_pj=chip + dram * bytes_moved / moved,
                     limits_ns=cost.limits,
@@ -322,7 +323,7 @@ class _Replayer:
             bound=bound,
             traffic_ratio=baseline / moved if moved else None,
             limiter=_main_limiter(layers),
-            time_band_ns=self._band(layers),
+            time_band_ns=self._band(layers, [b for step in steps for b in step.bits]),
             break_even_gbps=(read + write) / compute if compute else None,
             energy_pj=energies["middle"],
             energy_low_pj=energies["low"],
@@ -350,8 +351,11 @@ class _Replayer:
         share = before / total if total else 0.0
         return share, 1 / (1 - share + after / total) if after else None
 
-    def _band(self, layers: list[LayerResult]) -> Band:
-        bands = [c.band_of(x.time_ns, x.limits_ns, x.macs, self.machine) for x in layers]
+    def _band(self, layers: list[LayerResult], bits: list[Bits]) -> Band:
+        bands = [
+            c.band_of(x.time_ns, x.limits_ns, x.macs, self.machine, b)
+            for x, b in zip(layers, bits, strict=True)
+        ]
         return Band(**{f: sum(getattr(b, f) for b in bands) for f in Band.__struct_fields__})
 
     def _energy(self, steps: list[StepRun], costs: list[list[c.PassCost]], level: Any) -> Any:

@@ -11,12 +11,13 @@ from sfpsim.energy.model import (
     codec_pj,
     dram_core_pj,
     dram_interface_pj_per_bit,
+    integer_mac_pj,
     mac_pj,
     onchip_pj,
 )
 from sfpsim.experiment.result import Band, DramEnergy, Energy, Limits
 from sfpsim.experiment.step import StepRun
-from sfpsim.hardware.array import compute_ps
+from sfpsim.hardware.array import Bits, compute_ps, cycles_ps
 from sfpsim.hardware.dram.fit import fit_of
 from sfpsim.hardware.machine import Machine
 from sfpsim.hardware.path import Report
@@ -27,7 +28,11 @@ BAND = (1.0, 0.7, 0.5)
 
 @dataclass(frozen=True, kw_only=True)
 class PassCost:
-    """One pass: time alone of each part, codec and compute energy, on-chip bytes."""
+    """One pass: time alone of each part, codec values, on-chip bytes, and MACs.
+
+    `mac_format` is the type of the product, `mac_bits` the operands' widths where that is an
+    integer, else None.
+    """
 
     limits: Limits
     codec_values: int
@@ -35,6 +40,7 @@ class PassCost:
     onchip_write_bytes: int
     macs: int
     mac_format: str
+    mac_bits: Bits | None
 
 
 def limits_of(report: Report, compute: int) -> Limits:
@@ -58,7 +64,9 @@ def limiter_of(limits: Limits) -> str:
     return max(limits.__struct_fields__, key=lambda name: float(getattr(limits, name)))
 
 
-def band_of(time_ns: float, limits: Limits, macs: int, machine: Machine) -> Band:
+def band_of(
+    time_ns: float, limits: Limits, macs: int, machine: Machine, bits: Bits = (0, 0)
+) -> Band:
     """Return the time at mapping utilisations 1.0, 0.7 and 0.5, ns; an estimate.
 
     What the simulated time differs by from the pass's largest limit (waiting, or overlap
@@ -66,7 +74,7 @@ def band_of(time_ns: float, limits: Limits, macs: int, machine: Machine) -> Band
     """
     others = max(getattr(limits, f) for f in limits.__struct_fields__ if f != "compute")
     rest = time_ns - max(others, limits.compute)
-    computes = [compute_ps(macs, share, machine.compute) / PS_PER_NS for share in BAND]
+    computes = [compute_ps(macs, share, machine.compute, bits) / PS_PER_NS for share in BAND]
     times = [max(compute, max(others, compute) + rest) for compute in computes]
     return Band(u100=times[0], u70=times[1], u50=times[2])
 
@@ -74,10 +82,10 @@ def band_of(time_ns: float, limits: Limits, macs: int, machine: Machine) -> Band
 def pass_costs(step: StepRun, machine: Machine) -> list[PassCost]:
     """Return the cost of each pass of `step`."""
     out = []
-    for plan, share, fmt, report in zip(
-        step.plans, step.shares, step.formats, step.run.reports, strict=True
+    for plan, work, bits, fmt, report in zip(
+        step.plans, step.works, step.bits, step.formats, step.run.reports, strict=True
     ):
-        compute = compute_ps(plan.macs, share, machine.compute) if plan.macs else 0
+        compute = cycles_ps(work.cycles, machine.compute) if plan.macs else 0
         # An operand feeds a row or a column of the array at a time; the third size is summed
         # in the unit.
         array = machine.compute
@@ -90,9 +98,21 @@ def pass_costs(step: StepRun, machine: Machine) -> list[PassCost]:
                 onchip_write_bytes=report.read_bytes + plan.gemm[0] * plan.gemm[1] * fmt.bytes,
                 macs=plan.macs,
                 mac_format=fmt.name,
+                mac_bits=_mac_bits(bits, fmt.bits) if machine.compute.is_integer else None,
             )
         )
     return out
+
+
+def _mac_bits(bits: Bits, widest: int) -> Bits:
+    first, second = (b or widest for b in bits)
+    return first, second
+
+
+def _mac_pj(cost: PassCost, level: Level, node: float) -> float:
+    if cost.mac_bits is not None:
+        return integer_mac_pj(cost.mac_bits, level, node)
+    return mac_pj(cost.mac_format, level, node)
 
 
 def chip_energy(cost: PassCost, machine: Machine, level: Level) -> tuple[float, float, float]:
@@ -107,7 +127,7 @@ def chip_energy(cost: PassCost, machine: Machine, level: Level) -> tuple[float, 
             buffer.bank_bytes,
             buffer.node_nm,
         ),
-        cost.macs * mac_pj(cost.mac_format, level, buffer.node_nm) if cost.macs else 0.0,
+        cost.macs * _mac_pj(cost, level, buffer.node_nm) if cost.macs else 0.0,
     )
 
 

@@ -23,6 +23,7 @@ from sfpsim._version import __version__
 from sfpsim.containers.policy import Policy
 from sfpsim.errors import InputError, one_of
 from sfpsim.experiment.compare import Progress, compare
+from sfpsim.experiment.inforce import IntegersFromTrace, parse_in_force
 from sfpsim.experiment.result import Comparison, ContainerResult, Energy, LayerResult, Struct
 from sfpsim.formats import FORMATS
 from sfpsim.hardware.machine import Machine, load_machine
@@ -84,8 +85,9 @@ class NetworkTrace:
     profile
         What `open_trace` returns for a captured training.
     lengths
-        Mean mantissa and exponent bits a value, which a bare ``sfp`` takes; None: none in
-        force. See `spread_lengths`.
+        Mean mantissa and exponent bits a value, which a bare ``sfp`` takes, or one number:
+        mean bits a layer, which a bare ``int`` takes; None: none in force. See
+        `spread_lengths`.
     mode
         ``training`` or ``inference``.
     onchip_values
@@ -102,7 +104,7 @@ class NetworkTrace:
 
     def __init__(
         self, network: Network, batch: int, profile: Any,
-        lengths: tuple[float, float] | None = None, mode: Mode = "training",
+        lengths: tuple[float, ...] | None = None, mode: Mode = "training",
         onchip_values: int = 0,
     ) -> None:  # fmt: skip
         if not 1 <= batch <= MOST_BATCH:
@@ -116,9 +118,26 @@ class NetworkTrace:
         self.records: list[TensorRecord] = []
         self.ops: list[OpRecord] = []
         self.sources: dict[str, TensorRecord] = {}
+        self.onchip: dict[str, TensorRecord] = {}
         self._build()
-        if lengths is not None:
+        if lengths is not None and len(lengths) == 1:
+            self._set_bits(lengths[0])
+        elif lengths is not None:
             self._set_lengths(*lengths)
+
+    def _set_bits(self, mean: float) -> None:
+        """Put integers' bits in force: each layer's weight and input share a whole number."""
+        names = [layer.name for layer in self.network.products]
+        bits = spread_lengths([1] * len(names), mean, 1, 16, "integer")
+        found = {n: Lengths(mantissa_bits=b) for n, b in zip(names, bits, strict=True)}
+        self.records = [
+            msgspec.structs.replace(r, lengths=found[r.layer]) if r.role in LEARNED else r
+            for r in self.records
+        ]
+        self.onchip = {
+            name: msgspec.structs.replace(r, lengths=found[r.layer])
+            for name, r in self.onchip.items()
+        }
 
     def _set_lengths(self, mantissa: float, exponent: float) -> None:
         """Put lengths in force: weights and stash share the means, other roles likewise."""
@@ -208,16 +227,14 @@ class NetworkTrace:
             op = layer.op(self.batch)
             sizes = op.groups * op.m * op.k, op.groups * op.k * op.n
             names = f"{layer.name}.first", f"{layer.name}.second"
-            if self._stays(layer, sum(sizes)):
-                return names
+            stays = self._stays(layer, sum(sizes))
             for name, size in zip(names, sizes, strict=True):
-                self._add(name, "stash", layer, size, made, depth)
+                self._add(name, "stash", layer, size, made, depth, stays=stays)
             return names
         if first not in shared:
             shared.add(first)
             size = layer.touched * self.batch
-            if not self._stays(layer, size):
-                self._add(first, "stash", layer, size, made, depth)
+            self._add(first, "stash", layer, size, made, depth, stays=self._stays(layer, size))
         weight = f"{layer.name}.weight"
         parts: dict[str, Use] = {weight: "weight"}
         if self.mode == "training":
@@ -229,8 +246,9 @@ class NetworkTrace:
 
     def _add(
         self, name: str, use: Use, layer: Layer, elements: int, order: int, depth: float,
-        parameter: str = "",
+        parameter: str = "", stays: bool = False,
     ) -> None:  # fmt: skip
+        """Add a tensor of a layer, to those that move or to those that stay on chip."""
         models = self.models[use]
         if not models:
             return
@@ -239,15 +257,17 @@ class NetworkTrace:
         usable = held if held <= elements else elements
         if usable < elements:
             usable = usable // GROUP_VALUES * GROUP_VALUES
-        self.sources[name] = model
-        self.records.append(
-            TensorRecord(
-                name=name, step=0, order=order, layer=layer.name, users=(layer.name,),
-                parameter=parameter, role=ROLES[use], use=use, dtype=model.dtype,
-                shape=(elements,), memory_order=(0,), runs=((0, usable),),
-                any_sign=model.any_sign, segment="", key=name,
-            )
+        record = TensorRecord(
+            name=name, step=0, order=order, layer=layer.name, users=(layer.name,),
+            parameter=parameter, role=ROLES[use], use=use, dtype=model.dtype,
+            shape=(elements,), memory_order=(0,), runs=((0, usable),),
+            any_sign=model.any_sign, segment="", key=name,
         )  # fmt: skip
+        if stays:
+            self.onchip[name] = record
+            return
+        self.sources[name] = model
+        self.records.append(record)
 
     @property
     def steps(self) -> list[int]:
@@ -304,7 +324,7 @@ def spread_lengths(
 def simulate_network(
     name: str, policies: Sequence[Policy | str], *, batch: int, profile: Any,
     machine: str | Machine = "sfp-2024", detail: str | None = None,
-    lengths: tuple[float, float] | None = None, mode: str = "training",
+    lengths: tuple[float, ...] | None = None, mode: str = "training",
     progress: Progress | None = None,
 ) -> tuple[NetworkResult, Comparison]:  # fmt: skip
     """Simulate a published network's step under each policy.
@@ -320,7 +340,7 @@ def simulate_network(
     profile
         The captured trace whose values stand for the network's.
     lengths
-        Mean mantissa and exponent bits that a bare ``sfp`` takes, as of `NetworkTrace`.
+        What a bare ``sfp`` or a bare ``int`` takes, as of `NetworkTrace`.
     mode
         ``training`` or ``inference``.
 
@@ -331,10 +351,12 @@ def simulate_network(
     """
     network, chosen = load_network(name), load_machine(machine)
     kind = one_of("mode", mode, MODES)
-    item = FORMATS[chosen.baseline].bytes if chosen.baseline in FORMATS else 4
-    buffer = chosen.buffer.bytes // item
+    item = chosen.baseline_bytes
+    buffer = int(chosen.buffer.bytes / item)
     trace = NetworkTrace(network, batch, profile, lengths, kind, buffer // 2)
-    found = compare(trace, policies, machine=chosen, detail=detail, progress=progress)
+    parsed = [parse_in_force(p) if isinstance(p, str) else p for p in policies]
+    _check_lengths(lengths, parsed)
+    found = compare(trace, parsed, machine=chosen, detail=detail, progress=progress)
     operands = [o for o in network.operands(batch) if kind == "training" or o.pass_ == "forward"]
     result = NetworkResult(
         sfpsim=__version__,
@@ -350,8 +372,8 @@ def simulate_network(
         containers=[
             _container(
                 c,
-                item * sum(o.moved(buffer) for o in operands),
-                item * sum(o.compulsory for o in operands),
+                round(item * sum(o.moved(buffer) for o in operands)),
+                round(item * sum(o.compulsory for o in operands)),
             )
             for c in found.containers
         ],
@@ -359,11 +381,24 @@ def simulate_network(
             f"values of {profile.label} stand for the network's; stashed are the inputs of "
             "products; normalisation, activations and additions are fused",
             *_mode_notes(trace),
-            *([] if lengths is None else [_length_note(trace, *lengths)]),
+            *([] if lengths is None else [_length_note(trace, lengths)]),
             *found.notes,
         ],
     )
     return result, found
+
+
+def _check_lengths(lengths: tuple[float, ...] | None, policies: Sequence[Policy]) -> None:
+    """One number is of use to a bare ``int`` only."""
+    taken = any(
+        isinstance(container, IntegersFromTrace)
+        for policy in policies for _, container in policy.containers
+    )  # fmt: skip
+    if lengths is not None and len(lengths) == 1 and not taken:
+        raise InputError(
+            f"lengths {lengths[0]:g}: one number goes with a container int without n, which is "
+            "not asked for; a bare sfp takes two numbers, mantissa and exponent bits"
+        )
 
 
 def _mode_notes(trace: NetworkTrace) -> list[str]:
@@ -375,7 +410,13 @@ def _mode_notes(trace: NetworkTrace) -> list[str]:
     ]
 
 
-def _length_note(trace: NetworkTrace, mantissa: float, exponent: float) -> str:
+def _length_note(trace: NetworkTrace, lengths: tuple[float, ...]) -> str:
+    if len(lengths) == 1:
+        return (
+            f"int without n takes {lengths[0]:g} bits on average over the layers, each the whole "
+            "number below or above"
+        )
+    mantissa, exponent = lengths
     met = trace.mean_lengths()
     return (
         f"sfp without lengths takes {mantissa:g} mantissa and {exponent:g} exponent bits on "

@@ -9,8 +9,8 @@ import numpy as np
 
 from sfpsim.containers.policy import Policy
 from sfpsim.experiment.tensors import Kept, Tensors
-from sfpsim.formats import FORMATS, FloatFormat
-from sfpsim.hardware.array import compute_ps, utilisation
+from sfpsim.formats import ChipFormat
+from sfpsim.hardware.array import Bits, Work, cycles_ps, work_of
 from sfpsim.hardware.channel import BurstObserver
 from sfpsim.hardware.extents import PAGE_BYTES, Life, Usage, usage
 from sfpsim.hardware.machine import Detail
@@ -29,8 +29,9 @@ class StepRun:
     """A simulated step: plans with their reports, what each tensor takes, live bytes."""
 
     plans: list[PassPlan]
-    shares: list[float]
-    formats: list[FloatFormat]
+    works: list[Work]
+    bits: list[Bits]
+    formats: list[ChipFormat]
     run: Run
     detail: Detail
     kept: dict[str, Kept]
@@ -57,8 +58,10 @@ class StepSimulation:
     def run(self, progress: Callable[[int], None] | None = None) -> StepRun:
         """Simulate the step."""
         placed, rows = self._place()
-        shares = [utilisation(plan.gemm, self.machine.compute) for plan in self.plans]
-        tasks = [self._task(p, s, placed) for p, s in zip(self.plans, shares, strict=True)]
+        array = self.machine.compute
+        bits = [self._bits(plan) for plan in self.plans]
+        works = [work_of(p.gemm, p.macs, array, b) for p, b in zip(self.plans, bits, strict=True)]
+        tasks = [self._task(p, w, placed) for p, w in zip(self.plans, works, strict=True)]
         path = MemoryPath(self.machine, *rows.arrays(), self.detail, self.observer)
         run = path.run(tasks, progress)
         if self.observer is not None:
@@ -66,7 +69,8 @@ class StepSimulation:
             self.observer.next_step(-(-run.end_ps * device.tck_den // device.tck_ps))
         return StepRun(
             plans=self.plans,
-            shares=shares,
+            works=works,
+            bits=bits,
             formats=[self._compute_format(plan) for plan in self.plans],
             run=run,
             detail=self.detail,
@@ -99,7 +103,7 @@ class StepSimulation:
         container = self.kept[transfer.record.name].container
         return self.tensors.chip_bytes(transfer.record, container) * transfer.times
 
-    def _task(self, plan: PassPlan, share: float, placed: dict[str, Placed]) -> Task:
+    def _task(self, plan: PassPlan, work: Work, placed: dict[str, Placed]) -> Task:
         def moves(transfers: list[Transfer]) -> tuple[Move, ...]:
             return tuple(
                 Move(tensor=placed[t.record.name], times=t.times, resident=t.resident)
@@ -111,21 +115,28 @@ class StepSimulation:
             name=f"{plan.layer} {plan.pass_}",
             reads=moves(plan.reads),
             writes=moves(plan.writes),
-            compute_ps=compute_ps(plan.macs, share, self.machine.compute),
+            compute_ps=cycles_ps(work.cycles, self.machine.compute),
             onchip_bytes=max(
                 sum(map(self._chip_bytes, streams)), sum(map(self._chip_bytes, plan.writes))
             ),
         )
 
-    def _compute_format(self, plan: PassPlan) -> FloatFormat:
+    def _bits(self, plan: PassPlan) -> Bits:
+        """Bits of a product's operands on an array of integers, 0 where they are no integers."""
+        if not self.machine.compute.is_integer:
+            return (0, 0)
+        first, second = (self.tensors.operand_bits(r, self.policy) for r in plan.operands)
+        return first, second
+
+    def _compute_format(self, plan: PassPlan) -> ChipFormat:
         """Return the widest type among the operands, the type of the product."""
         found = [
             self.tensors.chip_format(t.record, self.kept[t.record.name].container)
             for t in plan.reads
         ]
-        floats = [fmt for fmt in found if fmt is not None]
-        default = FORMATS[self.machine.compute.formats[-1]]
-        return max(floats, key=lambda fmt: fmt.bits, default=default)
+        known = [fmt for fmt in found if fmt is not None]
+        default = self.machine.compute.chip_formats[-1]
+        return max(known, key=lambda fmt: fmt.bits, default=default)
 
     def _lives(self) -> list[Life]:
         first: dict[str, int] = {}

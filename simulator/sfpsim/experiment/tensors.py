@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from sfpsim.containers.base import Container, Rows, Sizes
+from sfpsim.containers.integers import Uniform
 from sfpsim.containers.policy import Policy
 from sfpsim.containers.quality import Quality, stored_quality
 from sfpsim.containers.raw import AS_IS, Plain
 from sfpsim.containers.sampled import Stored, held_rows, store
 from sfpsim.containers.sfp import SfpFromTrace
-from sfpsim.formats import FORMATS, FloatFormat, format_of
+from sfpsim.experiment.inforce import IntegersFromTrace
+from sfpsim.formats import FORMATS, ChipFormat, FloatFormat, format_of
 from sfpsim.hardware.machine import Machine
 from sfpsim.trace.schema import TensorRecord
 
@@ -87,15 +89,26 @@ class Tensors:
                 lengths.mantissa_bits if lengths else None,
                 lengths.exponent_bits if lengths else None,
             )
+        if isinstance(container, IntegersFromTrace):
+            return container.resolve(record.lengths)
         return container
 
-    def chip_format(self, record: TensorRecord, container: Container) -> FloatFormat | None:
+    def operand_bits(self, record: TensorRecord | None, policy: Policy) -> int:
+        """Bits of the integers that `record` is stored as; 0 where it is no integers."""
+        if record is None:
+            return 0
+        container = self.container_of(record, policy)
+        return container.bits if isinstance(container, Uniform) else 0
+
+    def chip_format(self, record: TensorRecord, container: Container) -> ChipFormat | None:
         """Return the type that values have on chip: the narrowest that holds them.
 
         None for tensors that are no floats.
         """
         if record.dtype not in FLOATS:
             return None
+        if self.machine.compute.is_integer:
+            return self._chip_integer(container)
         source = next(fmt for fmt in FORMATS.values() if fmt.dtype.name == record.dtype)
         mantissa, exponent = source.mantissa_bits, source.exponent_bits
         if isinstance(container, Plain):
@@ -103,11 +116,17 @@ class Tensors:
         kept = container.value_mantissa_bits
         if kept is not None:
             mantissa = min(mantissa, kept)
-        formats = [FORMATS[name] for name in self.machine.compute.formats]
+        formats = [f for f in self.machine.compute.chip_formats if isinstance(f, FloatFormat)]
         holding = [
             f for f in formats if f.mantissa_bits >= mantissa and f.exponent_bits >= exponent
         ]
         return holding[0] if holding else formats[-1]
+
+    def _chip_integer(self, container: Container) -> ChipFormat:
+        """Return the narrowest integer that holds a container's; the widest for floats."""
+        formats = self.machine.compute.chip_formats
+        bits = container.bits if isinstance(container, Uniform) else formats[-1].bits
+        return next((f for f in formats if f.bits >= bits), formats[-1])
 
     def chip_bytes(self, record: TensorRecord, container: Container) -> int:
         """Bytes that the whole tensor takes on chip."""

@@ -12,24 +12,30 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from sfpsim.containers.integers import Uniform
+from sfpsim.containers.raw import Plain
 from sfpsim.containers.registry import parse_container
 from sfpsim.containers.sfp import SfpFromTrace
 from sfpsim.errors import InputError
-from sfpsim.formats import FORMATS
+from sfpsim.formats import CHIP_FORMATS, FP32, ChipFormat, FloatFormat
 from sfpsim.hardware.dram.device import Device, Struct, decode_yaml, load_device
 
 Detail = Literal["bandwidth", "detailed"]
+ArrayKind = Literal["mapped", "systolic", "stripes", "loom", "bit-fusion"]
 MOST_CHANNELS = 1024
 MOST_UNITS = 256
 MOST_OUTSTANDING = 65_536
 DETAILS: tuple[Detail, ...] = ("bandwidth", "detailed")
 
 
-class Compute(Struct, frozen=True, kw_only=True):
+class Compute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The array: `rows` x `columns` units of `macs_per_unit` MACs a cycle.
 
     `formats` are the types that it computes in, narrow to wide; values expand on arrival
-    to the first that holds them.
+    to the first that holds them. `kind` says how products are laid on it (see
+    `sfpsim.hardware.array`); `bits` is the widest operand of the kinds whose time goes with
+    the bits, and what they take where a container holds no integers. Their MACs are of one
+    bit by one (``loom``), by a whole weight (``stripes``) or of `bits` / 2 (``bit-fusion``).
     """
 
     rows: int
@@ -38,6 +44,18 @@ class Compute(Struct, frozen=True, kw_only=True):
     clock_mhz: int
     formats: tuple[str, ...]
     source: str
+    kind: ArrayKind = "mapped"
+    bits: int = 16
+
+    @property
+    def chip_formats(self) -> list[ChipFormat]:
+        """The types that it computes in, narrow to wide."""
+        return [CHIP_FORMATS[name] for name in self.formats]
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it computes in integers."""
+        return not isinstance(self.chip_formats[-1], FloatFormat)
 
     @property
     def macs_per_cycle(self) -> int:
@@ -145,13 +163,8 @@ class Machine(Struct, frozen=True, kw_only=True):
         for key, value in _numbers(msgspec.to_builtins(self)):
             if value <= 0:
                 raise InputError(f"machine {self.name}: {key}={value} must be positive")
-        for name in self.compute.formats:
-            if name not in FORMATS:
-                raise InputError(
-                    f"machine {self.name}: format {name!r}: allowed are {', '.join(FORMATS)}"
-                )
-        if not self.compute.formats:
-            raise InputError(f"machine {self.name}: compute.formats is empty")
+        self._check_compute()
+        self._check_tile()
         if isinstance(parse_container(self.baseline), SfpFromTrace):
             raise InputError(
                 f"machine {self.name}: baseline {self.baseline!r} needs its lengths (m=, e=)"
@@ -170,6 +183,30 @@ class Machine(Struct, frozen=True, kw_only=True):
         _check_clock(self.name, self.compute.clock_mhz)
         self._check_stripe()
 
+    def _check_compute(self) -> None:
+        array, where = self.compute, f"machine {self.name}: compute"
+        for name in array.formats:
+            if name not in CHIP_FORMATS:
+                raise InputError(
+                    f"machine {self.name}: format {name!r}: allowed are {', '.join(CHIP_FORMATS)}"
+                )
+        if not array.formats:
+            raise InputError(f"{where}.formats is empty")
+        if len({isinstance(f, FloatFormat) for f in array.chip_formats}) > 1:
+            raise InputError(f"{where}.formats={list(array.formats)} mixes integers and floats")
+        if array.kind in ("stripes", "loom", "bit-fusion") and not array.is_integer:
+            raise InputError(f"{where}.kind {array.kind} takes integers: formats int8, int16")
+        if array.kind in ("systolic", "bit-fusion") and array.macs_per_unit != 1:
+            raise InputError(f"{where}.kind {array.kind} has one unit a place: macs_per_unit 1")
+
+    def _check_tile(self) -> None:
+        room, tile = self.buffer.bytes // 4, self.buffer.tile_bytes
+        if tile > room:
+            raise InputError(
+                f"machine {self.name}: buffer.tile_bytes={tile}: a quarter of the buffer of "
+                f"{self.buffer.bytes} bytes loads tiles, and {room} bytes do not hold one"
+            )
+
     def _check_stripe(self) -> None:
         size, burst = self.memory.stripe_bytes, self.device.burst_bytes
         where = f"machine {self.name}: memory.stripe_bytes={size}"
@@ -186,6 +223,14 @@ class Machine(Struct, frozen=True, kw_only=True):
     def device(self) -> Device:
         """The device of its channels."""
         return load_device(self.memory.device)
+
+    @property
+    def baseline_bytes(self) -> float:
+        """Bytes of a value in the baseline; FP32's where that has no fixed number of bits."""
+        container = parse_container(self.baseline)
+        if isinstance(container, Uniform):
+            return container.bits / 8
+        return container.fmt.bytes if isinstance(container, Plain) else FP32.bytes
 
     @property
     def peak_gbps(self) -> float:

@@ -10,7 +10,7 @@ backward pass, are not counted.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -42,7 +42,10 @@ class Transfer:
 
 @dataclass(kw_only=True)
 class PassPlan:
-    """One pass of one layer of one step. `gemm` is (m, n, k, groups), zeros for none."""
+    """One pass of one layer of one step. `gemm` is (m, n, k, groups), zeros for none.
+
+    `operands` are the product's two, moved or not; None for one that is not known.
+    """
 
     layer: str
     pass_: Pass
@@ -50,6 +53,7 @@ class PassPlan:
     macs: int = 0
     gemm: tuple[int, int, int, int] = (0, 0, 0, 1)
     scheme: str = "none"
+    operands: tuple[TensorRecord | None, TensorRecord | None] = (None, None)
     reads: list[Transfer] = field(default_factory=list)
     writes: list[Transfer] = field(default_factory=list)
 
@@ -74,8 +78,10 @@ class StepPlanner:
         records: Iterable[TensorRecord],
         ops: Iterable[OpRecord],
         buffer_values: Callable[[TensorRecord], int],
+        onchip: Mapping[str, TensorRecord] | None = None,
     ) -> None:
         self.records = {record.name: record for record in records}
+        self.onchip = onchip or {}
         self.buffer_values = buffer_values
         self.step = next(iter(self.records.values())).step
         in_order = sorted(ops, key=lambda op: op.order)
@@ -142,6 +148,8 @@ class StepPlanner:
         scheme = best_scheme(used[0], used[1], made, m, n, buffer, op.groups)
         plan = PassPlan(layer=product.name, pass_=pass_, step=self.step, macs=op.macs)
         plan.gemm, plan.scheme = (m, n, depth, op.groups), scheme.name
+        names = (*product.reads, "", "")[:2]
+        plan.operands = a or self.onchip.get(names[0]), b or self.onchip.get(names[1])
         plan.reads = _operand_reads(a, b, used, scheme)
         return plan
 
@@ -270,8 +278,11 @@ def plan_trace(trace: Source, buffer_values: Callable[[TensorRecord], int]) -> l
             steps.setdefault(record.step, []).append(record)
     if not steps:
         raise InputError("no step of the trace is whole: the run was killed while writing it")
+    onchip = getattr(trace, "onchip", None)
     return [
-        StepPlanner(records, [op for op in trace.ops if op.step == step], buffer_values).plan()
+        StepPlanner(
+            records, [op for op in trace.ops if op.step == step], buffer_values, onchip
+        ).plan()
         for step, records in sorted(steps.items())
     ]
 
