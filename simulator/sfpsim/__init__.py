@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sfpsim.trace.capture import Capture
     from sfpsim.trace.info import trace_info
     from sfpsim.trace.reader import open_trace
+    from sfpsim.workload.imports import record_module
 
 _HOMES = {
     "Capture": "sfpsim.trace.capture:Capture",
@@ -40,6 +41,7 @@ _HOMES = {
     "parse_container": "sfpsim.containers.registry:parse_container",
     "parse_policy": "sfpsim.containers.policy:parse_policy",
     "replay": "sfpsim.experiment.compare:replay",
+    "record_module": "sfpsim.workload.imports:record_module",
     "trace_info": "sfpsim.trace.info:trace_info",
     "verify": "sfpsim.containers.bitstream:verify_sfp",
     "write_report": "sfpsim.report.write:write_report",
@@ -59,6 +61,7 @@ __all__ = [
     "open_trace",
     "parse_container",
     "parse_policy",
+    "record_module",
     "replay",
     "trace_info",
     "verify",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -28,7 +29,7 @@ DEMO_MACHINE, STUDY_MACHINE = "sfp-2024", "sfp-2024-one-unit"
 STUDY_CONTAINERS = ("fp32", DEMO_CONTAINERS[-1], f"all={DEMO_CONTAINERS[-1]}")
 LISTS = ("containers", "machines", "devices", "networks")
 PARTS = ("numpy", "numba", "simpy", "matplotlib", "safetensors", "msgspec", "torch", "distributed",
-         "zstandard", "lz4", "blosc2", "pcodec")  # fmt: skip
+         "onnx", "pandas", "zstandard", "lz4", "blosc2", "pcodec")  # fmt: skip
 
 TracePath = Annotated[
     Path, typer.Argument(metavar="TRACE", help="A trace, or a .safetensors, .npz or .npy file.")
@@ -278,7 +279,11 @@ def compare(
 
 @app.command()
 def network(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="See list networks.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="See list networks; or a layer table or SCALE-Sim "
+                       "topology (.csv), or an ONNX model (.onnx)."),
+    ],
     batch: Annotated[int, typer.Option("--batch", metavar="N", help="Samples a step.")] = 1,
     containers: Annotated[
         list[str] | None,
@@ -302,16 +307,37 @@ def network(
                      "layer that a bare int takes."),
     ] = None,
     detail: DetailName = None,
+    optimizer: Annotated[
+        str, typer.Option("--optimizer", metavar="O", help="sgd, momentum or adam.")
+    ] = "momentum",
+    master: Annotated[
+        bool,
+        typer.Option("--master-weights", help="Update an FP32 master copy of the weights, which "
+                     "is of role optimizer; products read the copy of role weight."),
+    ] = False,
+    stash: Annotated[
+        str,
+        typer.Option("--stash", metavar="S", help="paper (inputs of products) or autograd (what "
+                     "PyTorch saves)."),
+    ] = "paper",
+    recompute: Annotated[
+        str, typer.Option("--recompute", metavar="R", help="none, normalisation or full.")
+    ] = "none",
+    fusion: Annotated[
+        str, typer.Option("--fusion", metavar="F", help="none, producer or full.")
+    ] = "full",
     out: Out = None,
     target: Json = None,
 ) -> None:  # fmt: skip
     """Simulate a published network's training or inference step."""
     from sfpsim.experiment.network import simulate_network
+    from sfpsim.report.network import traffic_table
     from sfpsim.report.table import limiter_table
     from sfpsim.trace.reader import open_trace
 
     check_target(target)
     policies = split_policies(containers or list(PLAIN_CONTAINERS))
+    options = _step_options(optimizer, master, stash, recompute, fusion)
     values = _sample() if profile is None else open_trace(profile)
     if out is not None:
         from sfpsim.report.write import make_folder
@@ -320,10 +346,23 @@ def network(
     with progress("replaying") as bar:
         result, comparison = simulate_network(
             name, policies, batch=batch, profile=values, machine=machine, detail=detail,
-            lengths=_lengths(lengths), mode=mode, progress=bar,
+            lengths=_lengths(lengths), mode=mode, options=options, progress=bar,
         )  # fmt: skip
     _deliver(comparison, target, out, result)
+    say(traffic_table(result), quiet=is_stdout(target))
     say(limiter_table(comparison), quiet=is_stdout(target))
+
+
+def _step_options(
+    optimizer: str, master: bool, stash: str, recompute: str, fusion: str
+) -> Any:  # fmt: skip
+    from sfpsim.workload.layers import FUSIONS, OPTIMIZERS, RECOMPUTES, STASHES, StepOptions
+
+    return StepOptions(
+        optimizer=one_of("optimizer", optimizer, OPTIMIZERS), master=master,
+        stash=one_of("stash", stash, STASHES), recompute=one_of("recompute", recompute, RECOMPUTES),
+        fusion=one_of("fusion", fusion, FUSIONS),
+    )  # fmt: skip
 
 
 def _lengths(text: str | None) -> tuple[float, ...] | None:
@@ -785,10 +824,20 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int,
+    file: TextIO | None = None, line: str | None = None,
+) -> None:  # fmt: skip
+    """Show the package's own warnings in one line; others are for developers."""
+    if category is UserWarning:
+        sys.stderr.write(f"sfpsim: warning: {message}\n")
+
+
 def main() -> None:
     """Run the command line and exit."""
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     _usable_cache()
+    warnings.showwarning = _show_warning
     sys.exit(run(sys.argv[1:]))

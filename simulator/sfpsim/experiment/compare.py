@@ -43,7 +43,7 @@ from sfpsim.hardware.channel import BurstObserver
 from sfpsim.hardware.dram.fit import fit_of
 from sfpsim.hardware.machine import DETAILS, Machine, load_machine
 from sfpsim.trace.schema import TensorRecord
-from sfpsim.workload.training import PassPlan, plan_trace
+from sfpsim.workload.training import PassPlan, Planned, plan_trace
 
 Progress = Callable[[float, str], None]
 Timeline = dict[str, list[StepRun]]
@@ -171,6 +171,8 @@ class _Replayer:
             bytes_each = self.tensors.chip_bytes(record, container) // max(1, record.values)
             return self.machine.buffer.bytes // max(1, bytes_each)
 
+        if isinstance(self.trace, Planned):
+            return self.trace.plan_steps(buffer_values)
         return plan_trace(self.trace, buffer_values)
 
     def _reference_traffic(self) -> Counter[tuple[str, str]]:

@@ -13,7 +13,8 @@ made and beside what is made from it. That a skip connection waits there too is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
@@ -25,10 +26,14 @@ from sfpsim.errors import InputError, one_of
 from sfpsim.experiment.compare import Progress, compare
 from sfpsim.experiment.inforce import IntegersFromTrace, parse_in_force
 from sfpsim.experiment.result import Comparison, ContainerResult, Energy, LayerResult, Struct
+from sfpsim.experiment.tensors import FLOATS
 from sfpsim.formats import FORMATS
 from sfpsim.hardware.machine import Machine, load_machine
 from sfpsim.trace.schema import Lengths, Manifest, OpRecord, Role, TensorRecord, Use
-from sfpsim.workload.networks import Layer, Network, load_network
+from sfpsim.workload.imports import find_network
+from sfpsim.workload.layers import FUSIONS, STATES, StepOptions, Weaver
+from sfpsim.workload.networks import Layer, Network
+from sfpsim.workload.training import PassPlan, StepPlanner, Transfer
 
 GROUP_VALUES = 64
 TELLING_VALUES = 1024  # two pieces of 512, from which a standard error can come
@@ -57,8 +62,23 @@ class NetworkContainer(Struct, frozen=True, kw_only=True):
     layers: list[LayerResult]
 
 
+class StepTraffic(Struct, frozen=True, kw_only=True):
+    """What a step moves in the machine's baseline type, whatever the policy.
+
+    Of the products (`operand_bytes`, each value once `compulsory_bytes`, the lower bound of
+    any order of the work `bound_bytes`), of everything by what is fused (`full_bytes`), and
+    what the forward pass keeps for the backward pass (`stash_bytes`).
+    """
+
+    compulsory_bytes: int
+    bound_bytes: int
+    operand_bytes: int
+    full_bytes: dict[str, int]
+    stash_bytes: int
+
+
 class NetworkResult(Struct, frozen=True, kw_only=True):
-    """What ``network --json`` writes."""
+    """What ``network --json`` writes; `optimizer` to `fusion` are as of `StepOptions`."""
 
     schema: int = 1
     sfpsim: str
@@ -69,8 +89,14 @@ class NetworkResult(Struct, frozen=True, kw_only=True):
     memory_detail: str
     mode: str
     profile: str
+    optimizer: str | None
+    master_weights: bool
+    stash: str
+    recompute: str
+    fusion: str
     macs: int
     parameters: int
+    traffic: StepTraffic
     containers: list[NetworkContainer]
     notes: list[str]
 
@@ -92,6 +118,8 @@ class NetworkTrace:
         ``training`` or ``inference``.
     onchip_values
         Values that stay on chip from product to product (inference).
+    options
+        How the training step is done.
 
     Raises
     ------
@@ -105,8 +133,9 @@ class NetworkTrace:
     def __init__(
         self, network: Network, batch: int, profile: Any,
         lengths: tuple[float, ...] | None = None, mode: Mode = "training",
-        onchip_values: int = 0,
+        onchip_values: int = 0, options: StepOptions | None = None,
     ) -> None:  # fmt: skip
+        self.options = options or StepOptions()
         if not 1 <= batch <= MOST_BATCH:
             raise InputError(f"batch={batch}: must be 1 to {MOST_BATCH}")
         self.network, self.batch, self.profile = network, batch, profile
@@ -120,6 +149,9 @@ class NetworkTrace:
         self.sources: dict[str, TensorRecord] = {}
         self.onchip: dict[str, TensorRecord] = {}
         self._build()
+        self.planned = len(self.records)
+        if mode == "training" and not self.options.plain:
+            self.plan_steps(lambda _: MOST_BATCH)  # makes the tensors that are not fused away
         if lengths is not None and len(lengths) == 1:
             self._set_bits(lengths[0])
         elif lengths is not None:
@@ -219,6 +251,45 @@ class NetworkTrace:
         )
         return mantissa, exponent
 
+    def plan_steps(self, buffer_values: Callable[[TensorRecord], int]) -> list[list[PassPlan]]:
+        """Return the passes of the step."""
+        planner = StepPlanner(
+            self.records[: self.planned], self.ops, buffer_values, self.onchip
+        )  # fmt: skip
+        plans = planner.plan()
+        if self.mode == "training" and not self.options.plain:
+            weaver = Weaver(self.network, self.batch, self.options, self._woven)
+            plans = weaver.weave(plans)
+        if self.options.master:
+            copies = {r.parameter: r for r in self.records if r.name.endswith(".copy")}
+            for plan in plans:
+                for record in [t.record for t in plan.writes if t.record.use == "weight"]:
+                    if plan.pass_ == "update":
+                        copy = copies[record.parameter]
+                        plan.writes.append(Transfer(record=copy, used=copy.values))
+        return [plans]
+
+    def _woven(self, name: str, layer: str, values: int, use: Use, dtype: str) -> TensorRecord:
+        """Return the tensor of this name, made where it is not there."""
+        known = next((r for r in self.records if r.name == name), None)
+        if known is not None:
+            return known
+        products = [p.name for p in self.network.products]
+        number = next((i for i, p in enumerate(products) if name.startswith((f"{p}+", f"{p}."))), 0)
+        depth = number / max(1, len(products) - 1)
+        models = self.models["output_gradient" if use == "output_gradient" else "stash"]
+        model = models[round(depth * (len(models) - 1))]
+        if dtype:  # an index or a mask: its size is all that counts
+            held = ((0, min(values, GROUP_VALUES)),)
+            record = msgspec.structs.replace(
+                self._keep(name, use, "other", layer, values, 0, model), dtype=dtype, runs=held,
+                any_sign=None,
+            )  # fmt: skip
+            self.records[-1] = record
+            return record
+        role: Role = "gradient" if use == "output_gradient" else "activation"
+        return self._keep(name, use, role, layer, values, 0, model)
+
     def _operands(self, layer: Layer, at: int, depth: float, shared: set[str]) -> tuple[str, str]:
         """Add the operands of a product; return their names."""
         first = f"{layer.input_name}.input"
@@ -239,10 +310,24 @@ class NetworkTrace:
         parts: dict[str, Use] = {weight: "weight"}
         if self.mode == "training":
             parts[f"{weight}.gradient"] = "weight_gradient"
-            parts[f"{weight}.momentum"] = "optimizer_state"
+            parts |= {f"{weight}.{x}": "optimizer_state" for x in STATES[self.options.optimizer]}
         for name, use in parts.items():
             self._add(name, use, layer, layer.weight_elements, 0, depth, weight)
+        if self.options.master and self.mode == "training":
+            self._copy(weight, layer, depth)
+            return first, f"{weight}.copy"
         return first, weight
+
+    def _copy(self, weight: str, layer: Layer, depth: float) -> None:
+        """Make the weight an FP32 master, of role optimizer, with a copy for the products."""
+        at = next(i for i, r in enumerate(self.records) if r.name == weight)
+        master = self.records[at]
+        self.records[at] = msgspec.structs.replace(master, role="optimizer")
+        model = self.sources[weight]
+        copy = self._keep(
+            f"{weight}.copy", "operand", "weight", layer.name, master.values, 0, model
+        )
+        self.records[-1] = msgspec.structs.replace(copy, parameter=weight)
 
     def _add(
         self, name: str, use: Use, layer: Layer, elements: int, order: int, depth: float,
@@ -253,21 +338,37 @@ class NetworkTrace:
         if not models:
             return
         model = models[round(depth * (len(models) - 1))]
+        if stays:
+            self.onchip[name] = self._record(
+                name, use, ROLES[use], layer.name, elements, order, model, parameter
+            )
+            return
+        self._keep(name, use, ROLES[use], layer.name, elements, order, model, parameter)
+
+    def _keep(
+        self, name: str, use: Use, role: Role, layer: str, elements: int, order: int,
+        model: TensorRecord, parameter: str = "",
+    ) -> TensorRecord:  # fmt: skip
+        record = self._record(name, use, role, layer, elements, order, model, parameter)
+        self.sources[name] = model
+        self.records.append(record)
+        return record
+
+    def _record(
+        self, name: str, use: Use, role: Role, layer: str, elements: int, order: int,
+        model: TensorRecord, parameter: str = "",
+    ) -> TensorRecord:  # fmt: skip
+        """Return a tensor of `elements` values that those of `model` stand for."""
         held = model.sampled_values
         usable = held if held <= elements else elements
         if usable < elements:
             usable = usable // GROUP_VALUES * GROUP_VALUES
-        record = TensorRecord(
-            name=name, step=0, order=order, layer=layer.name, users=(layer.name,),
-            parameter=parameter, role=ROLES[use], use=use, dtype=model.dtype,
+        return TensorRecord(
+            name=name, step=0, order=order, layer=layer, users=(layer,),
+            parameter=parameter, role=role, use=use, dtype=model.dtype,
             shape=(elements,), memory_order=(0,), runs=((0, usable),),
             any_sign=model.any_sign, segment="", key=name,
         )  # fmt: skip
-        if stays:
-            self.onchip[name] = record
-            return
-        self.sources[name] = model
-        self.records.append(record)
 
     @property
     def steps(self) -> list[int]:
@@ -276,11 +377,15 @@ class NetworkTrace:
 
     def values(self, record: TensorRecord) -> Any:
         """Return the values that stand for `record`, flat."""
+        if record.dtype not in FLOATS:
+            return np.zeros(record.sampled_values, record.dtype)
         found = np.asarray(self.profile.values(self.sources[record.name]))
         return found[: record.sampled_values]
 
     def runs(self, record: TensorRecord) -> list[Any]:
         """Return the profile's runs, cut to what the record holds."""
+        if record.dtype not in FLOATS:
+            return [self.values(record)]
         out, left = [], record.sampled_values
         for run in self.profile.runs(self.sources[record.name]):
             if left <= 0:
@@ -322,17 +427,18 @@ def spread_lengths(
 
 
 def simulate_network(
-    name: str, policies: Sequence[Policy | str], *, batch: int, profile: Any,
+    name: str | Network, policies: Sequence[Policy | str], *, batch: int, profile: Any,
     machine: str | Machine = "sfp-2024", detail: str | None = None,
     lengths: tuple[float, ...] | None = None, mode: str = "training",
-    progress: Progress | None = None,
+    options: StepOptions | None = None, progress: Progress | None = None,
 ) -> tuple[NetworkResult, Comparison]:  # fmt: skip
     """Simulate a published network's step under each policy.
 
     Parameters
     ----------
     name
-        A network of `load_network`.
+        A published network, a file of one, or a `Network` (see `find_network` and
+        `record_module`).
     policies, machine, detail, progress
         As `compare`.
     batch
@@ -343,43 +449,44 @@ def simulate_network(
         What a bare ``sfp`` or a bare ``int`` takes, as of `NetworkTrace`.
     mode
         ``training`` or ``inference``.
+    options
+        How the training step is done; as the papers do it by default.
 
     Raises
     ------
     InputError
         As `compare`, or if the network or the mode is not known.
     """
-    network, chosen = load_network(name), load_machine(machine)
+    network, chosen = find_network(name), load_machine(machine)
     kind = one_of("mode", mode, MODES)
     item = chosen.baseline_bytes
     buffer = int(chosen.buffer.bytes / item)
-    trace = NetworkTrace(network, batch, profile, lengths, kind, buffer // 2)
+    chosen_options = options or StepOptions()
+    trace = NetworkTrace(network, batch, profile, lengths, kind, buffer // 2, chosen_options)
     parsed = [parse_in_force(p) if isinstance(p, str) else p for p in policies]
     _check_lengths(lengths, parsed)
     found = compare(trace, parsed, machine=chosen, detail=detail, progress=progress)
-    operands = [o for o in network.operands(batch) if kind == "training" or o.pass_ == "forward"]
+    traffic = step_traffic(trace, item, buffer)
     result = NetworkResult(
         sfpsim=__version__,
-        network=name,
+        network=network.name,
         batch=batch,
         machine=chosen.name,
         machine_hash=chosen.hash,
         memory_detail=found.machine.memory_detail,
         mode=kind,
         profile=profile.label,
+        optimizer=chosen_options.optimizer if kind == "training" else None,
+        master_weights=chosen_options.master,
+        stash=chosen_options.stash,
+        recompute=chosen_options.recompute,
+        fusion=chosen_options.fusion,
         macs=network.macs,
         parameters=network.parameters,
-        containers=[
-            _container(
-                c,
-                round(item * sum(o.moved(buffer) for o in operands)),
-                round(item * sum(o.compulsory for o in operands)),
-            )
-            for c in found.containers
-        ],
+        traffic=traffic,
+        containers=[_container(c, traffic) for c in found.containers],
         notes=[
-            f"values of {profile.label} stand for the network's; stashed are the inputs of "
-            "products; normalisation, activations and additions are fused",
+            f"values of {profile.label} stand for the network's; {_stash_note(chosen_options)}",
             *_mode_notes(trace),
             *([] if lengths is None else [_length_note(trace, lengths)]),
             *found.notes,
@@ -425,12 +532,74 @@ def _length_note(trace: NetworkTrace, lengths: tuple[float, ...]) -> str:
     )
 
 
-def _container(c: ContainerResult, operand_bytes: int, compulsory_bytes: int) -> NetworkContainer:
+def _stash_note(options: StepOptions) -> str:
+    stash = {
+        "paper": "stashed are the inputs of products",
+        "autograd": "stashed is what PyTorch's autograd saves",
+    }[options.stash]
+    fused = {
+        "none": "nothing is fused",
+        "producer": "all but normalisations is fused into the layer before",
+        "full": "normalisation, activations and additions are fused",
+    }[options.fusion]
+    again = {
+        "none": "",
+        "normalisation": "; normalisation and activation are computed again",
+        "full": "; blocks of the network are computed again from their inputs",
+    }[options.recompute]
+    return f"{stash}; {fused}{again}"
+
+
+def step_traffic(trace: NetworkTrace, item: float, buffer: int) -> StepTraffic:
+    """Return what a step of `trace` moves at `item` bytes a value, `buffer` values on chip."""
+    training = trace.mode == "training"
+    operands = [o for o in trace.network.operands(trace.batch) if training or o.pass_ == "forward"]
+    full: dict[str, int] = {}
+    stashes: dict[str, int] = {}
+    for fusion in FUSIONS if training else ("full",):
+        options = replace(trace.options, fusion=fusion)
+        other = NetworkTrace(
+            trace.network, trace.batch, trace.profile, None, trace.mode, trace.onchip_values,
+            options,
+        )  # fmt: skip
+        plans = other.plan_steps(lambda _: buffer)[0]
+        moved = [t for plan in plans for t in (*plan.reads, *plan.writes)]
+        full[fusion] = round(sum(_bytes(t.record, item) * t.times for t in moved))
+        stashes[fusion] = round(sum(_bytes(r, item) for r in stashed(plans)))
+    return StepTraffic(
+        compulsory_bytes=round(item * sum(o.compulsory for o in operands)),
+        bound_bytes=round(item * sum(o.least(buffer) for o in operands)),
+        operand_bytes=round(item * sum(o.moved(buffer) for o in operands)),
+        full_bytes=full,
+        stash_bytes=stashes[trace.options.fusion if training else "full"],
+    )
+
+
+def _bytes(record: TensorRecord, item: float) -> float:
+    """Bytes of a tensor at `item` bytes a float."""
+    return record.values * (item if record.dtype in FLOATS else np.dtype(record.dtype).itemsize)
+
+
+def stashed(plans: Sequence[PassPlan]) -> list[TensorRecord]:
+    """Return what the forward pass keeps in memory for the backward pass."""
+    ahead = [p for p in plans if p.pass_ == "forward" and not p.layer.endswith(":recompute")]
+    behind = [p for p in plans if p.pass_ not in ("forward", "update")]
+    again = {t.record.name for p in plans if p.layer.endswith(":recompute") for t in p.writes}
+    there = {t.record.name for p in ahead for t in (*p.writes, *p.reads)}
+    read = {
+        t.record.name: t.record
+        for p in behind for t in p.reads
+        if t.record.role in ("activation", "other") and t.record.name in there - again
+    }  # fmt: skip
+    return list(read.values())
+
+
+def _container(c: ContainerResult, traffic: StepTraffic) -> NetworkContainer:
     t = c.totals
     return NetworkContainer(
         container=c.container,
-        operand_bytes=operand_bytes,
-        compulsory_bytes=compulsory_bytes,
+        operand_bytes=traffic.operand_bytes,
+        compulsory_bytes=traffic.compulsory_bytes,
         traffic_bytes=t.read_bytes + t.write_bytes,
         time_ns=t.time_ns,
         energy_pj=t.energy_pj,

@@ -104,6 +104,12 @@ def _table(columns: Iterable[str], text_columns: Iterable[str], title: str) -> T
     return table
 
 
+def plain_table(columns: Iterable[str], title: str) -> Table:
+    """Return an empty table whose first column is text and the others numbers."""
+    names = list(columns)
+    return _table(names, names[:1], title)
+
+
 def comparison_table(comparison: Comparison) -> Table:
     """Return one row a container; speed-up is against the first."""
     table = _table(COLUMNS, TEXT_COLUMNS, f"{comparison.trace.path} on {comparison.machine.name}")

@@ -22,6 +22,10 @@ from sfpsim.workload.reuse import best_scheme
 
 ProductPass = Literal["forward", "input_gradient", "weight_gradient", "gradient_a", "gradient_b"]
 PRODUCTS = ("conv", "dwconv", "linear", "attn_matmul")
+OTHERS = ("bn", "layernorm", "relu", "relu6", "gelu", "silu", "hardswish", "hardsigmoid", "sigmoid",
+          "tanh", "softmax", "maxpool", "avgpool", "adaptivepool", "add", "dropout",
+          "embedding")  # fmt: skip
+KINDS = (*PRODUCTS, *OTHERS)
 # Layers that read the same input, which is stashed once: the projections of an attention,
 # and a residual block's first convolution with its shortcut's.
 SHARED = (
@@ -35,7 +39,8 @@ class Layer:
     """A row of a table: a product's GEMM sizes a sample (0 for layers without one).
 
     `in_elements`, `out_elements` are a sample's; `parameters` counts weight and bias;
-    `input_hw`, `kernel`, `stride` are those of a convolution, empty otherwise.
+    `input_hw`, `kernel`, `stride` are those of a convolution, empty otherwise; `shares` names
+    the layer that read the same input first, where that is not told from the names.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Layer:
     input_hw: tuple[int, ...]
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
+    shares: str = ""
 
     @property
     def is_product(self) -> bool:
@@ -61,6 +67,8 @@ class Layer:
     @property
     def input_name(self) -> str:
         """The layer in whose name the input is stashed: its own, or that it shares it with."""
+        if self.shares:
+            return self.shares
         for pattern, first in SHARED:
             if pattern.match(self.name):
                 return pattern.sub(first, self.name)
@@ -78,6 +86,14 @@ class Layer:
         for size, kernel, stride in zip(self.input_hw, self.kernel, self.stride, strict=True):
             out *= size if stride <= kernel else min(size, -(-size // stride) * kernel)
         return out
+
+    @property
+    def window(self) -> float:
+        """How often a convolution's window uses an input element, 1 at least."""
+        out = 1.0
+        for kernel, stride in zip(self.kernel, self.stride, strict=True):
+            out *= kernel / stride
+        return max(1.0, out)
 
     def op(self, batch: int) -> Op:
         """Return the product of a whole batch."""
@@ -102,6 +118,17 @@ class Operands:
     a: int
     b: int
     c: int
+    macs: int
+    window: float = 1.0
+
+    def least(self, buffer_elements: int) -> float:
+        """Elements that any order of the work moves: a lower bound.
+
+        2 MACs / sqrt(R_w S) with a buffer of S elements, R_w (`window`) how often a
+        convolution's window uses an input element, 1 for a GEMM; and each element once.
+        Source: Chen, Han and Wang, HPCA 2020.
+        """
+        return max(self.compulsory, 2 * self.macs / (self.window * buffer_elements) ** 0.5)
 
     @property
     def compulsory(self) -> int:
@@ -156,9 +183,10 @@ def _weighted(layer: Layer, batch: int, *, first: bool) -> list[Operands]:
         sizes.append(("input_gradient", op.m, op.k, y, w, x))
     sizes.append(("weight_gradient", op.k, op.n, x, y, w))
     return [
-        Operands(layer=layer.name, pass_=p, m=m, n=n, groups=op.groups, a=a, b=b, c=c)
+        Operands(layer=layer.name, pass_=p, m=m, n=n, groups=op.groups, a=a, b=b, c=c,
+                 macs=op.macs, window=layer.window)
         for p, m, n, a, b, c in sizes
-    ]
+    ]  # fmt: skip
 
 
 def _attention(layer: Layer, batch: int) -> list[Operands]:
@@ -170,9 +198,10 @@ def _attention(layer: Layer, batch: int) -> list[Operands]:
         ("gradient_b", op.k, op.n, a, c, b),
     ]
     return [
-        Operands(layer=layer.name, pass_=p, m=m, n=n, groups=op.groups, a=x, b=y, c=z)
+        Operands(layer=layer.name, pass_=p, m=m, n=n, groups=op.groups, a=x, b=y, c=z,
+                 macs=op.macs)
         for p, m, n, x, y, z in sizes
-    ]
+    ]  # fmt: skip
 
 
 @cache
@@ -182,7 +211,9 @@ def _texts() -> dict[str, str]:
     return {f.name.removesuffix(".csv"): f.read_text("utf-8") for f in files}
 
 
-def _layer(row: dict[str, str]) -> Layer:
+def layer_of_row(row: dict[str, str]) -> Layer:
+    """Return the layer of a line of a table; an empty cell is 0."""
+
     def number(key: str) -> int:
         return int(row[key] or 0)
 
@@ -210,7 +241,7 @@ def load_network(name: str) -> Network:
     if name not in _texts():
         raise InputError(f"unknown network {name!r}: known are {', '.join(_texts())}")
     rows = csv.DictReader(io.StringIO(_texts()[name]))
-    return Network(name=name, layers=tuple(_layer(row) for row in rows))
+    return Network(name=name, layers=tuple(layer_of_row(row) for row in rows))
 
 
 def networks() -> list[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from sfpsim.errors import InputError
 from sfpsim.trace.schema import Op, OpRecord, Pass, TensorRecord
@@ -28,6 +28,14 @@ class Source(Protocol):
     ops: Sequence[OpRecord]
     ordered: bool
     incomplete_steps: list[int]
+
+
+@runtime_checkable
+class Planned(Protocol):
+    """A source that knows the passes of its steps itself."""
+
+    def plan_steps(self, buffer_values: Callable[[TensorRecord], int]) -> list[list[PassPlan]]:
+        """Return the passes of every step, as `plan_trace` does."""
 
 
 @dataclass(kw_only=True)
@@ -278,11 +286,8 @@ def plan_trace(trace: Source, buffer_values: Callable[[TensorRecord], int]) -> l
             steps.setdefault(record.step, []).append(record)
     if not steps:
         raise InputError("no step of the trace is whole: the run was killed while writing it")
-    onchip = getattr(trace, "onchip", None)
     return [
-        StepPlanner(
-            records, [op for op in trace.ops if op.step == step], buffer_values, onchip
-        ).plan()
+        StepPlanner(records, [op for op in trace.ops if op.step == step], buffer_values).plan()
         for step, records in sorted(steps.items())
     ]
 
