@@ -177,7 +177,7 @@ FILTER = 4096  # buckets that tell whether an address may be pending
 LOG_COLUMNS = 5  # cycle, command, bank (of all; a rank's first for its commands), row, column
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def field(acc: int, which: int, tim: Any) -> int:
     """A field of access number `acc`."""
     at = T_MAP + 6 * which
@@ -187,7 +187,7 @@ def field(acc: int, which: int, tim: Any) -> int:
     return low
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def bank_of(acc: int, row: int, tim: Any) -> int:
     """The bank, of all ranks and groups, that access `acc` to `row` lies in."""
     bank = field(acc, M_BANK, tim) ^ (row & tim[T_XOR])
@@ -196,7 +196,7 @@ def bank_of(acc: int, row: int, tim: Any) -> int:
     return (((rank << tim[T_GROUPBITS]) | group) << tim[T_BANKBITS]) | bank
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def write_log(
     at: int, command: int, bank: int, row: int, key: int, st: Any, tim: Any, log: Any
 ) -> None:
@@ -210,7 +210,7 @@ def write_log(
         )
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _log_column(
     at: int, write: int, closes: bool, b: int, key: int, st: Any, bk: Any, tim: Any, log: Any
 ) -> None:
@@ -218,7 +218,7 @@ def _log_column(
     write_log(at, command, b, bk[b, B_ROW], key, st, tim, log)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _not_before(kind: int, first: int, end: int, when: int, tm: Any) -> None:
     """Banks `first` to `end` may take commands of `kind` from `when` on at the earliest."""
     row = tm[kind, first:end]
@@ -226,7 +226,7 @@ def _not_before(kind: int, first: int, end: int, when: int, tm: Any) -> None:
         row[i] = max(row[i], when)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _hold_bus(at: int, cycles: int, is_column: bool, st: Any, tm: Any, tim: Any) -> None:
     """A command holds its command bus; every command takes one cycle, some more."""
     rows, columns = not is_column or not tim[T_DUAL], is_column or not tim[T_DUAL]
@@ -242,14 +242,14 @@ def _hold_bus(at: int, cycles: int, is_column: bool, st: Any, tm: Any, tim: Any)
         _not_before(kind, 0, tm.shape[1], at + cycles, tm)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _ready_after(b: int, when: int, bk: Any, tm: Any) -> None:
     """Bank `b` may be activated or refreshed from `when` on at the earliest."""
     bk[b, B_ACT] = max(bk[b, B_ACT], when)
     tm[TM_ACT, b] = max(tm[TM_ACT, b], when)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _is_busy(rank: int, at: int, quiet: int, st: Any, tim: Any) -> None:
     """`rank` took a command; it may not power down before `quiet`."""
     if tim[T_POWERDOWN] or tim[T_SELF]:
@@ -258,7 +258,7 @@ def _is_busy(rank: int, at: int, quiet: int, st: Any, tim: Any) -> None:
         st[sleep + SL_QUIET] = max(st[sleep + SL_QUIET], quiet)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _is_used(rank: int, at: int, quiet: int, st: Any, tim: Any) -> None:
     """As `_is_busy`, for a command that serves a request."""
     if tim[T_POWERDOWN] or tim[T_SELF]:
@@ -266,7 +266,7 @@ def _is_used(rank: int, at: int, quiet: int, st: Any, tim: Any) -> None:
         st[ST_COLUMNS + SLEEP_COLUMNS * rank + SL_USED] = at
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def activate(b: int, row: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any) -> None:
     """Open `row` of bank `b`."""
     group, rank = bk[b, B_GROUP], bk[b, B_RANK]
@@ -300,7 +300,7 @@ def activate(b: int, row: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim:
     st[ST_ACT] += 1
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _closed(b: int, at: int, bk: Any, rk: Any) -> None:
     """Bank `b` has no open row from `at` on."""
     rank = bk[b, B_RANK]
@@ -311,7 +311,7 @@ def _closed(b: int, at: int, bk: Any, rk: Any) -> None:
         rk[rank, R_OPENCYCLES] += at - rk[rank, R_SINCE]
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def precharge(b: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any) -> None:
     """Close the row of bank `b`."""
     _ready_after(b, at + tim[T_RP], bk, tm)
@@ -324,7 +324,7 @@ def precharge(b: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any) -> 
     st[ST_PRE] += 1
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def column(
     b: int, write: int, at: int, closes: bool, st: Any, bk: Any, tm: Any, rk: Any, tim: Any
 ) -> int:
@@ -372,7 +372,7 @@ def refresh_rank(rank: int, at: int, st: Any, bk: Any, tm: Any, tim: Any) -> Non
     st[ST_REF] += 1
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def refresh_next(st: Any, tim: Any) -> None:
     """The refresh at hand is done: turn to the next rank or bank."""
     st[ST_PENDING] -= 1
@@ -383,7 +383,7 @@ def refresh_next(st: Any, tim: Any) -> None:
         st[ST_TARGET] = 0
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def taken(cycle: int, st: Any, tim: Any) -> None:
     """A request was taken in `cycle`: note when the next one may be."""
     st[ST_TAKEN] = 1 if st[ST_ACCEPTED] < cycle else st[ST_TAKEN] + 1
@@ -407,7 +407,7 @@ def close_counts(end: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any, log: An
 # bank's queue is served first ready, first come; banks take turns.
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_candidates(b: int, st: Any, bk: Any, tm: Any, rq: Any, bq: Any, tim: Any) -> None:
     """Note which commands bank `b` wants."""
     tm[WANT_ACT, b] = tm[WANT_PRE, b] = tm[WANT_RD, b] = tm[WANT_WR, b] = FAR
@@ -439,7 +439,7 @@ def _d3_candidates(b: int, st: Any, bk: Any, tm: Any, rq: Any, bq: Any, tim: Any
         tm[WANT_PRE, b] = 0
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def ready(b: int, tm: Any) -> int:
     """The first cycle in which bank `b` could take a command that it wants."""
     return min(
@@ -450,7 +450,7 @@ def ready(b: int, tm: Any) -> int:
     )
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_earliest(tm: Any) -> int:
     """As `_earliest`, with reads and writes, and without limits of the command bus."""
     act, pre, rd, wr = tm[TM_ACT], tm[TM_PRE], tm[TM_RD], tm[TM_WR]
@@ -466,7 +466,7 @@ def _d3_earliest(tm: Any) -> int:
     return at
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_choose(clock: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
     """Choose the first bank, from the turn on, that is ready first, not before `clock`."""
     banks = tm.shape[1]
@@ -498,7 +498,7 @@ def _d3_choose(clock: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
     st[ST_BEST] = b
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
     """Cycle and bank of the command that brings the pending refresh on; bank -1: itself."""
     if tim[T_PERBANK]:
@@ -518,7 +518,7 @@ def _d3_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
     return (closed, -1) if which < 0 else (best, which)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_is_read_pending(b: int, key: int, bk: Any, rq: Any, bq: Any, ft: Any) -> int:
     """The pending read of address `key` in bank `b`, -1: none; -2 - it: in the bank's queue."""
     if not ft[0, key & (FILTER - 1)]:
@@ -534,7 +534,7 @@ def _d3_is_read_pending(b: int, key: int, bk: Any, rq: Any, bq: Any, ft: Any) ->
     return -1
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_is_write_pending(b: int, key: int, bk: Any, rq: Any, bq: Any, ft: Any) -> bool:
     if not ft[1, key & (FILTER - 1)]:
         return False
@@ -549,7 +549,7 @@ def _d3_is_write_pending(b: int, key: int, bk: Any, rq: Any, bq: Any, ft: Any) -
     return found
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_accept(
     acc: int, write: int, cycle: int, st: Any, bk: Any, rq: Any, bq: Any, fr: Any, ft: Any, tim: Any
 ) -> None:
@@ -592,13 +592,13 @@ def _d3_accept(
     ft[write, acc & (FILTER - 1)] += 1
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_wants_drain(st: Any, tim: Any) -> bool:
     writes = st[ST_WRITES]
     return bool(writes >= tim[T_WRITES] or (writes > 8 and not st[ST_QUEUED]))
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_oldest(write: int, st: Any, bk: Any, rq: Any, tim: Any) -> int:
     """The bank whose waiting read or write is the oldest of those that can move."""
     if st[ST_MOVES + write] == 1:
@@ -612,7 +612,7 @@ def _d3_oldest(write: int, st: Any, bk: Any, rq: Any, tim: Any) -> int:
     return which
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_move(st: Any, bk: Any, tm: Any, rq: Any, bq: Any, ft: Any, tim: Any) -> int:
     """Move one request to its bank's queue; returns the bank, -1: none moved.
 
@@ -658,14 +658,14 @@ def _d3_move(st: Any, bk: Any, tm: Any, rq: Any, bq: Any, ft: Any, tim: Any) -> 
     return b
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_will_move(st: Any, tim: Any) -> bool:
     """Whether a request would move in a cycle in which nothing else happens."""
     write = 1 if st[ST_DRAIN] > 0 or _d3_wants_drain(st, tim) else 0
     return bool(st[ST_MOVES + write])
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_issue(
     b: int, cycle: int, allowed: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, bq: Any,
     fr: Any, ft: Any, tim: Any, log: Any,
@@ -719,7 +719,7 @@ def _d3_issue(
     return 1
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_command(
     cycle: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, bq: Any, fr: Any, ft: Any, tim: Any,
     log: Any,
@@ -781,7 +781,7 @@ def _d3_do_refresh(
     refresh_next(st, tim)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_moved(b: int, clock: int, st: Any, bk: Any, tm: Any) -> None:
     """Bank `b` has a request more: see whether the choice, not before `clock`, still stands."""
     if not st[ST_VALID]:
@@ -864,7 +864,7 @@ def run_dramsim3(
 NONE, COLUMN, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH, SKIP = range(7)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def mode_of(st: Any, tim: Any) -> int:
     """Whether reads (0) or writes (1) are to be served now.
 
@@ -880,7 +880,7 @@ def mode_of(st: Any, tim: Any) -> int:
     return 1 if writes and (not reads or (over and writes >= tim[T_HIGH])) else 0
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _find_hit(b: int, kind: int, request: int, bk: Any, rq: Any) -> None:
     """Keep the oldest hit of bank `b`, searched from `request` on."""
     row = bk[b, B_ROW]
@@ -889,7 +889,7 @@ def _find_hit(b: int, kind: int, request: int, bk: Any, rq: Any) -> None:
     bk[b, B_HIT + kind] = request
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _held(b: int, st: Any, bk: Any, tim: Any) -> bool:
     """Whether bank `b` is to be refreshed next."""
     if tim[T_PERBANK]:
@@ -897,7 +897,7 @@ def _held(b: int, st: Any, bk: Any, tim: Any) -> bool:
     return bool(bk[b, B_RANK] == st[ST_TARGET])
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _wants(b: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
     """Note which command bank `b` wants, in the kind that is being served."""
     mode = st[ST_MODE]
@@ -913,7 +913,7 @@ def _wants(b: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
         tm[WANT_PRE, b] = 0
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _candidate(b: int, row_from: int, column_from: int, st: Any, bk: Any, tm: Any) -> int:
     """The cycle of the command that bank `b` wants; FAR: none."""
     mode = st[ST_MODE]
@@ -924,7 +924,7 @@ def _candidate(b: int, row_from: int, column_from: int, st: Any, bk: Any, tm: An
     )
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _command(b: int, st: Any, bk: Any, tm: Any) -> tuple[int, int]:
     """The command that bank `b` wants and its request."""
     mode = st[ST_MODE]
@@ -937,7 +937,7 @@ def _command(b: int, st: Any, bk: Any, tm: Any) -> tuple[int, int]:
 # asleep can be worked out when it is woken: by a request or by its refresh.
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _due_rank(st: Any, tim: Any) -> int:
     """The rank that the next refresh is for."""
     return st[ST_TARGET] // tim[T_BANKS] if tim[T_PERBANK] else st[ST_TARGET]
@@ -1036,16 +1036,18 @@ def _all_ready_after(rank: int, ready: int, st: Any, bk: Any, tm: Any, tim: Any)
         _not_before(kind, first, first + tim[T_BANKS], ready, tm)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def rouse(b: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any, log: Any) -> None:
     """A request for bank `b` comes in cycle `at`: its rank wakes, if no refresh woke it before."""
+    if not tim[T_POWERDOWN] and not tim[T_SELF]:
+        return
     rank = bk[b, B_RANK]
     if rank == _due_rank(st, tim):
         at = min(at, st[ST_DUE])
     wake(rank, at, False, st, bk, tm, rk, tim, log)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def next_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
     """The command that brings the due refresh on, and its cycle."""
     at = max(st[ST_DUE], st[ST_ROWBUS], st[ST_CLOCK])
@@ -1078,7 +1080,7 @@ def next_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
     return (PRECHARGE_ALL, closes) if opened and not closed else (REFRESH, refreshes)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _earliest(row_from: int, column_from: int, mode: int, tm: Any) -> int:
     """The first cycle in which any bank could take a command; notes it for each bank.
 
@@ -1097,7 +1099,7 @@ def _earliest(row_from: int, column_from: int, mode: int, tm: Any) -> int:
     return at
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def choose(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
     """Choose the next command and its cycle: first ready, then first come.
 
@@ -1147,7 +1149,7 @@ def choose(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
     st[ST_VALID] = best
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _choose_over_first(
     refreshing: bool, row_from: int, column_from: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any
 ) -> None:
@@ -1167,7 +1169,7 @@ def _choose_over_first(
             st[ST_VALID], st[ST_BESTAT], st[ST_BEST], st[ST_WHICH] = kind, when, b, request
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def queued(b: int, kind: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
     """A request of `kind` joined bank `b`: see whether it changes the choice."""
     mode = st[ST_MODE]
@@ -1193,7 +1195,7 @@ def queued(b: int, kind: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> N
         st[ST_VALID], st[ST_BESTAT], st[ST_BEST], st[ST_WHICH] = sort, when, b, request
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def enqueue(
     acc: int, row: int, b: int, kind: int, st: Any, bk: Any, rq: Any, fr: Any, ft: Any
 ) -> int:
@@ -1219,7 +1221,7 @@ def enqueue(
     return request
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def is_queued(acc: int, b: int, bk: Any, rq: Any, ft: Any) -> bool:
     """Whether a write to access `acc` of bank `b` waits."""
     if not ft[1, acc & (FILTER - 1)]:
@@ -1230,7 +1232,7 @@ def is_queued(acc: int, b: int, bk: Any, rq: Any, ft: Any) -> bool:
     return bool(request >= 0)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _take(request: int, kind: int, b: int, st: Any, bk: Any, rq: Any, fr: Any) -> None:
     """Take a request out of its bank's queue; count it where it went past an older one."""
     before, at = -1, bk[b, B_HEAD + kind]
@@ -1251,7 +1253,7 @@ def _take(request: int, kind: int, b: int, st: Any, bk: Any, rq: Any, fr: Any) -
     _find_hit(b, kind, after, bk, rq)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def issue_column(
     at: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, fr: Any, ft: Any, tim: Any, log: Any
 ) -> int:
@@ -1269,7 +1271,7 @@ def issue_column(
     return end
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def issue_row(at: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any, log: Any) -> None:
     """Issue the chosen activate, precharge or refresh."""
     kind, b = st[ST_VALID], st[ST_BEST]
@@ -1348,7 +1350,7 @@ def refresh_idle(
             return
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _accept(
     acc: int, kind: int, cycle: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, fr: Any, ft: Any,
     tim: Any, log: Any,
@@ -1421,7 +1423,7 @@ def run_default(
 # whose next command is ready, whatever that is. While a refresh waits nothing else starts.
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _r2_wants(b: int, st: Any, bk: Any, tm: Any, rq: Any) -> None:
     """Note which commands bank `b` wants; B_MISS: the request that a precharge is for."""
     mode, row = st[ST_MODE], bk[b, B_ROW]
@@ -1444,7 +1446,7 @@ def _r2_wants(b: int, st: Any, bk: Any, tm: Any, rq: Any) -> None:
             tm[WANT_PRE, b], bk[b, B_MISS] = 0, head
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _r2_mode(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
     reads, writes, mode = st[ST_READS], st[ST_WRITES], st[ST_MODE]
     if not mode and (writes > tim[T_HIGH] or not reads):
@@ -1457,7 +1459,7 @@ def _r2_mode(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
             _r2_wants(b, st, bk, tm, rq)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _r2_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
     """The command that brings the pending refresh on and its cycle; FAR: a request is active."""
     first = st[ST_TARGET] * tim[T_BANKS]
@@ -1473,7 +1475,7 @@ def _r2_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
     return (PRECHARGE_ALL, closes) if opened else (REFRESH, refreshes)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _r2_pick(cycle: int, part: int, st: Any, bk: Any, tm: Any, rq: Any) -> tuple[int, int, int]:
     """The command of `cycle`: kind, bank, request. `part` 0: any, 1: columns, 2: others."""
     kind, age, bank, which = NONE, FAR, -1, -1
@@ -1504,7 +1506,7 @@ def _r2_pick(cycle: int, part: int, st: Any, bk: Any, tm: Any, rq: Any) -> tuple
     return kind, bank, which
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _r2_issue(
     kind: int, b: int, request: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any,
     fr: Any, ft: Any, tim: Any, log: Any,
@@ -1545,7 +1547,7 @@ def _r2_issue(
     _r2_wants(b, st, bk, tm, rq)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _r2_command(
     cycle: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, fr: Any, ft: Any, tim: Any, log: Any
 ) -> None:
