@@ -178,6 +178,21 @@ LOG_COLUMNS = 5  # cycle, command, bank (of all; a rank's first for its commands
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _is_shaped(bk: Any, rk: Any, rq: Any, ft: Any) -> bool:
+    """Whether the rows of the state are as long as they have to be.
+
+    Asked before a kernel's loop, this tells the compiler that they are: an element's address
+    is then a shift and an addition, not a product with a number held in memory.
+    """
+    return bool(
+        bk.shape[1] == BANK_COLUMNS
+        and rk.shape[1] == RANK_COLUMNS
+        and rq.shape[1] == REQUEST_COLUMNS
+        and ft.shape[1] == FILTER
+    )
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def field(acc: int, which: int, tim: Any) -> int:
     """A field of access number `acc`."""
     at = T_MAP + 6 * which
@@ -808,6 +823,8 @@ def run_dramsim3(
     Without `final` it stops in the cycle in which the last request was taken, so that what
     comes next can come in the cycle after; with it, when nothing is left to do.
     """
+    if not _is_shaped(bk, rk, rq, ft):
+        return True
     total = address.shape[0]
     timed = arrival.shape[0] > 0
     shift = tim[T_SHIFT]
@@ -1375,6 +1392,8 @@ def run_default(
     rq: Any, bq: Any, fr: Any, ft: Any, tim: Any, log: Any,
 ) -> bool:  # fmt: skip
     """Run a channel on a batch as `run_dramsim3` does, under our own controller."""
+    if not _is_shaped(bk, rk, rq, ft):
+        return True
     total = address.shape[0]
     timed = arrival.shape[0] > 0
     shift = tim[T_SHIFT]
@@ -1578,6 +1597,8 @@ def run_ramulator(
     rq: Any, bq: Any, fr: Any, ft: Any, tim: Any, log: Any,
 ) -> bool:  # fmt: skip
     """Run a channel on a batch as `run_dramsim3` does, under Ramulator's controller."""
+    if not _is_shaped(bk, rk, rq, ft):
+        return True
     total = address.shape[0]
     timed = arrival.shape[0] > 0
     shift = tim[T_SHIFT]
