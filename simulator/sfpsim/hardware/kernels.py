@@ -156,7 +156,7 @@ def _start(
         _offer(g, max(start, now), jobs, slots, offer, par, times)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _decode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, times: Any) -> None:
     """Advance decompressor `g` over every row whose bits have arrived; free its FIFO."""
     job = slots[g, S_JOB]
@@ -212,7 +212,7 @@ def _decode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
     slots[g, S_PFREED], slots[g, S_MFREED] = pfreed, mfreed
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _encode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, times: Any) -> None:
     """Advance compressor `g` as far as its FIFOs have room.
 
@@ -275,7 +275,7 @@ def _encode(g: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, t
     slots[g, S_PKNOWN], slots[g, S_MKNOWN] = pmade, mmade
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _stripe(burst: int, par: Any) -> tuple[int, int]:
     """Channel and burst number within it of burst number `burst` of striped memory."""
     stripe = burst >> par[P_STRIPE]
@@ -283,7 +283,7 @@ def _stripe(burst: int, par: Any) -> tuple[int, int]:
     return stripe % par[P_CHANNELS], (stripe // par[P_CHANNELS] << par[P_STRIPE]) + within
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _place(burst: int, par: Any) -> int:
     """The number within its channel of the burst that a slot knows as `burst`."""
     if par[P_STRIPE] < 0:
@@ -292,7 +292,7 @@ def _place(burst: int, par: Any) -> int:
     return within
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _burst(g: int, jobs: Any, slots: Any, par: Any) -> int:
     """The number of the burst that slot `g` offers, by address."""
     stream = slots[g, S_STREAM]
@@ -301,7 +301,7 @@ def _burst(g: int, jobs: Any, slots: Any, par: Any) -> int:
     return first + slots[g, column]
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _note(c: int, cycle: int, burst: int, writes: int, chan: Any, taken: Any) -> None:
     """Note that channel `c` takes a burst."""
     at = chan[c, C_TAKEN]
@@ -309,7 +309,7 @@ def _note(c: int, cycle: int, burst: int, writes: int, chan: Any, taken: Any) ->
     chan[c, C_TAKEN] = at + 1
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _offer(g: int, now: int, jobs: Any, slots: Any, offer: Any, par: Any, times: Any) -> None:
     """Note the next burst that slot `g` would send from `now` on, and when; FAR: none yet.
 
@@ -328,7 +328,7 @@ def _offer(g: int, now: int, jobs: Any, slots: Any, offer: Any, par: Any, times:
     offer[at] = max(when, now)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _next_read(g: int, now: int, jobs: Any, slots: Any, par: Any, times: Any) -> int:
     """When a reading slot asks for its next burst, noting the stream; FAR: not known yet.
 
@@ -356,7 +356,7 @@ def _next_read(g: int, now: int, jobs: Any, slots: Any, par: Any, times: Any) ->
     return first
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _next_write(g: int, now: int, jobs: Any, slots: Any, times: Any) -> int:
     """When a writing slot has its next burst, noting the stream; FAR: not known yet."""
     job = slots[g, S_JOB]
@@ -377,7 +377,7 @@ def _next_write(g: int, now: int, jobs: Any, slots: Any, times: Any) -> int:
     return first
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _accept(
     g: int, time: int, jobs: Any, slots: Any, par: Any, rows_p: Any, rows_m: Any, times: Any
 ) -> int:
@@ -400,7 +400,7 @@ def _accept(
     return number
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _arrived(
     g: int, stream: int, number: int, data: int, jobs: Any, slots: Any, par: Any,
     rows_p: Any, rows_m: Any, times: Any,
@@ -433,7 +433,7 @@ def _arrived(
         _decode(g, jobs, slots, par, rows_p, rows_m, times)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _served(
     g: int, data: int, jobs: Any, slots: Any, offer: Any, par: Any, tickets: Any, finished: Any
 ) -> int:
@@ -467,7 +467,7 @@ def _served(
     return tickets[ticket, 1]
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _first_offer(c: int, offer: Any, chan: Any, par: Any) -> int:
     per = par[P_SLOT + CLASSES]
     first = FAR
@@ -476,7 +476,7 @@ def _first_offer(c: int, offer: Any, chan: Any, par: Any) -> int:
     return max(first, chan[c, C_BUS] - par[P_QUEUE_PS]) if first < FAR else first
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _slot(c: int, i: int, par: Any) -> int:
     """The slot of offer number `i` to channel `c`."""
     return i if par[P_STRIPE] >= 0 else c * par[P_SLOT + CLASSES] + i
@@ -561,18 +561,18 @@ def run_bandwidth(
             chan[following, C_NEXT] = _first_offer(following, offer, chan, par)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _ps(cycle: int, par: Any) -> int:
     return cycle * par[P_TCK_NUM] // par[P_TCK_DEN]
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _cycle(ps: int, par: Any) -> int:
     """The first clock edge at or after `ps`."""
     return (ps * par[P_TCK_DEN] + par[P_TCK_NUM] - 1) // par[P_TCK_NUM]
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _next_accept(c: int, offer: Any, st: Any, par: Any, tim: Any) -> int:
     """The cycle in which the controller could take a burst: one a cycle, where it has room."""
     per, writers = par[P_SLOT + CLASSES], par[P_SLOT + ENCODE]
@@ -586,7 +586,7 @@ def _next_accept(c: int, offer: Any, st: Any, par: Any, tim: Any) -> int:
     return max(_cycle(first, par), st[c, e.ST_CLOCK] + 1) if first < FAR else first
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _ready_slot(c: int, now: int, offer: Any, chan: Any, st: Any, par: Any, tim: Any) -> int:
     """The slot, in turn, whose burst the controller takes at `now` (ps)."""
     per, writers = par[P_SLOT + CLASSES], par[P_SLOT + ENCODE]
@@ -599,7 +599,7 @@ def _ready_slot(c: int, now: int, offer: Any, chan: Any, st: Any, par: Any, tim:
     return _slot(c, best, par)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _plan(c: int, offer: Any, chan: Any, st: Any, par: Any, tim: Any) -> None:
     """Note when channel `c` takes its next burst and when anything happens in it."""
     takes = _next_accept(c, offer, st, par, tim)
@@ -666,7 +666,7 @@ def run_detailed(
         _plan(c, offer, chan, st, par, tim)
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _take_burst(
     c: int, cycle: int, jobs: Any, queue: Any, slots: Any, offer: Any, chan: Any, par: Any,
     tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any, taken: Any, st: Any,
@@ -713,7 +713,7 @@ def _take_burst(
     return done
 
 
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _deliver(
     c: int, request: int, now: int, data: int, jobs: Any, queue: Any, slots: Any, offer: Any,
     chan: Any, par: Any, tickets: Any, finished: Any, rows_p: Any, rows_m: Any, times: Any,
