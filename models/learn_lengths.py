@@ -1,8 +1,9 @@
 """Trains a network with a method that chooses bitlengths: ``python models/learn_lengths.py``.
 
 Networks are ResNet-8 and a narrow ResNet-18 on Fashion-MNIST. ``--method`` is one of fp32,
-quantum (mantissa and exponent), quantum-mantissa, bitwave, bitchop, bitpruning,
-fixed:BITS (integers) or emulate:CONTAINER. The folder ``--out`` gets config.json,
+quantum (mantissa and exponent), quantum-mantissa, bitwave, bitwave-frozen (after
+``--learn-epochs``), bitchop, bitpruning, quantum-integer, fixed:BITS and lsq:BITS (integers)
+or emulate:CONTAINER. The folder ``--out`` gets config.json,
 history.csv (a line an epoch), lengths.csv (a line an epoch and tensor), two figures,
 checkpoint.pt, from which the same command goes on, and, for float methods, a trace of one
 step with the lengths in force, for ``sfpsim compare``. Accuracy is over all 10,000 test
@@ -26,7 +27,16 @@ from resnet8_fashion import Block, ResNet8
 from sample_data import fashion_folder, fashion_mnist
 from torch import nn
 
-from sfpsim.precision import BitChop, BitPruning, BitWave, Emulation, QuantumFloat
+from sfpsim.errors import InputError
+from sfpsim.precision import (
+    LSQ,
+    BitChop,
+    BitPruning,
+    BitWave,
+    Emulation,
+    QuantumFloat,
+    QuantumInteger,
+)  # fmt: skip
 from sfpsim.trace.capture import Capture
 
 RATES = ((0.0, 1.0), (0.5, 0.1), (0.8, 0.01))
@@ -66,8 +76,8 @@ def make_method(given: argparse.Namespace, model: nn.Module, optimizer: Any) -> 
             learn_epochs=given.learn_epochs, initial_mantissa_bits=given.initial_bits,
             length_lr=given.length_lr,
         )  # fmt: skip
-    if kind == "bitwave":
-        return BitWave(model)
+    if kind in ("bitwave", "bitwave-frozen"):
+        return BitWave(model, history=given.history)
     if kind == "bitchop":
         return BitChop(model)
     if kind in ("bitpruning", "fixed"):
@@ -76,6 +86,12 @@ def make_method(given: argparse.Namespace, model: nn.Module, optimizer: Any) -> 
             length_lr=given.length_lr, learn=kind == "bitpruning",
             initial_bits=int(rest) if kind == "fixed" else 8,
         )  # fmt: skip
+    if kind == "quantum-integer":
+        return QuantumInteger(
+            model, optimizer, gamma=given.gamma, seed=given.seed, length_lr=given.length_lr
+        )
+    if kind == "lsq":
+        return LSQ(model, optimizer, bits=int(rest), step_lr=given.length_lr)
     if kind == "emulate":
         return Emulation(model, rest)
     raise SystemExit(f"--method {given.method}: not known; see --help")
@@ -136,7 +152,7 @@ class Run:
         if factor * self.given.lr != self.optimizer.param_groups[0]["lr"]:
             for group in self.optimizer.param_groups[: 2 if self.given.length_lr is None else 1]:
                 group["lr"] = factor * self.given.lr
-            if hasattr(self.method, "learning_rate_changed"):
+            if hasattr(self.method, "learning_rate_changed") and not self.method.frozen:
                 self.method.learning_rate_changed()
 
     def begin_epoch(self, number: int) -> None:
@@ -146,6 +162,8 @@ class Run:
             self.method.epoch(number)
         last = number >= self.given.epochs - max(1, self.given.epochs // 5)
         if last and isinstance(self.method, BitPruning | QuantumFloat) and not self.method.frozen:
+            self.method.freeze()
+        if self.given.method == "bitwave-frozen" and number == self.given.learn_epochs:
             self.method.freeze()
 
     def epoch(self, number: int) -> float:
@@ -186,7 +204,7 @@ class Run:
             self.note_lengths(number)
             self.write(number)
             print("  ".join(f"{k} {v:.4g}" for k, v in self.history[-1].items()), flush=True)
-        if not isinstance(self.method, BitPruning):
+        if not isinstance(self.method, BitPruning | LSQ):
             self.capture()
 
     def note_lengths(self, number: int) -> None:
@@ -254,10 +272,14 @@ def main() -> None:
     parser.add_argument("--learn-epochs", type=int, default=5)
     parser.add_argument("--initial-bits", type=int, help="where mantissas begin")
     parser.add_argument("--weighting", default="bits", choices=["bits", "memory", "operations"])
+    parser.add_argument("--history", type=int, default=100, help="batches that BitWave looks at")
     given = parser.parse_args()
     torch.set_num_threads(1)
     Run(given).run()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(str(error)) from error

@@ -432,3 +432,34 @@ def test_profiled_lengths_of_a_score_that_needs_every_bit():
     loose = profiled_lengths(model, score, tolerance=1.0)
     tight = profiled_lengths(model, score, tolerance=1e-3, most_bits=12)
     assert sum(tight.values()) > sum(loose.values())
+
+
+class Nested(nn.Module):
+    """A block whose last operation is its module's output, and its model's next input."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(nn.Sequential(nn.Linear(6, 6), nn.ReLU()))
+        self.fc = nn.Linear(6, 5)
+
+    def forward(self, x):
+        return self.fc(self.blocks(x))
+
+
+@pytest.mark.parametrize("name", ["quantum", "bitwave", "emulation", "bitpruning"])
+def test_a_capture_has_the_lengths_of_every_stashed_tensor(name):
+    """What a consumer quantizes has its lengths, what nothing quantizes is whole."""
+    model, optimizer = make(Nested())
+    method = {**RESTARTED, "emulation": lambda m, o: Emulation(m, "sfp:m=2,e=5")}[name](
+        model, optimizer
+    )
+    model(torch.randn(3, 6))
+    relu = method.lengths_of("blocks.0.1", "stash")
+    assert relu == method.lengths("fc.input")
+    assert method.lengths_of("fc", "weight") == method.lengths("fc.weight")
+    whole = method.lengths_of("", "stash")  # the loss's own
+    if name == "bitpruning":
+        assert relu is whole is None
+    else:
+        assert relu is not None
+        assert (whole.mantissa_bits, whole.exponent_bits) == (None, 8)

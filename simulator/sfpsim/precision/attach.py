@@ -26,6 +26,8 @@ PRODUCTS = {
     torch.nn.functional.scaled_dot_product_attention,
 }  # fmt: skip
 MARK = "_sfpsim_precision"
+WHOLE = Lengths(exponent_bits=8)
+"""A float as it is: a mantissa length of None keeps the whole field."""
 
 
 class Method(abc.ABC):
@@ -48,6 +50,8 @@ class Method(abc.ABC):
     """
 
     name = "method"
+    untouched: Lengths | None = WHOLE
+    """What `lengths_of` says of a tensor that the method does not quantize."""
 
     def __init__(self, model: nn.Module) -> None:
         if hasattr(model, MARK):
@@ -147,9 +151,9 @@ class Method(abc.ABC):
 
     def lengths_of(self, layer: str, use: str) -> Lengths | None:
         """Return the bitlengths of a captured tensor: give this to ``Capture(lengths=...)``."""
-        if use in ("weight", "weight_copy"):
-            return self.lengths(f"{layer}.weight")
-        return self.lengths(self.consumers.get(layer, f"{layer}.input"))
+        weight = use in ("weight", "weight_copy")
+        key = f"{layer}.weight" if weight else self.consumers.get(layer, f"{layer}.input")
+        return self.lengths(key) if key in self.elements else self.untouched
 
     def new_batch(self) -> None:  # noqa: B027 - most methods have nothing to do here
         """Called as the model's forward pass begins."""
@@ -175,7 +179,9 @@ class Method(abc.ABC):
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
         name = self._stack.pop() if self._stack else ""
-        if torch.is_tensor(output):
+        # A module that hands on what one inside it made is not its maker.
+        inside = any(True for _ in module.children())
+        if torch.is_tensor(output) and not (inside and output.data_ptr() in self._made):
             self._made[output.data_ptr()] = name
 
     def _before(self, name: str) -> Callable[..., Any]:

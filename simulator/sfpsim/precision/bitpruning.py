@@ -121,6 +121,7 @@ class BitPruning(Method):
     """
 
     name = "bitpruning"
+    untouched = None
 
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, *, grain: Grain = "layer",

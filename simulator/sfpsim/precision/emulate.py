@@ -12,7 +12,7 @@ from sfpsim.containers.registry import parse_container
 from sfpsim.containers.sfp import Sfp, SfpFromTrace
 from sfpsim.errors import InputError
 from sfpsim.precision.arithmetic import exponent_range, mantissa_bits_of, quantized
-from sfpsim.precision.attach import Method
+from sfpsim.precision.attach import WHOLE, Method
 from sfpsim.trace.sampling import to_numpy
 from sfpsim.trace.schema import Lengths
 
@@ -63,6 +63,7 @@ class Emulation(Method):
                 f"container {found.spec!r} takes its lengths from a trace: give m= and e="
             )
         self.container = found
+        self.untouched = WHOLE if isinstance(found, Sfp) else None
         super().__init__(model)
 
     def quantize(self, x: torch.Tensor, key: str) -> torch.Tensor:

@@ -69,6 +69,7 @@ class LSQ(Method):
     """
 
     name = "lsq"
+    untouched = None
 
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, *, bits: int = 4,
