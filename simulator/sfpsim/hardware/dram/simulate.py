@@ -23,6 +23,7 @@ from sfpsim.energy.model import (
 )
 from sfpsim.errors import InputError, one_of
 from sfpsim.hardware.dram import engine as e
+from sfpsim.hardware.dram import periods
 from sfpsim.hardware.dram.device import Device, Struct, address_pieces
 
 I64 = NDArray[np.int64]
@@ -129,6 +130,13 @@ class CommandLog:
 
 
 KERNELS: dict[str, Any] = {
+    "default": periods.run_default,
+    "dramsim3": periods.run_dramsim3,
+    "ramulator": periods.run_ramulator,
+    "dramsys": periods.run_default,
+}
+# The same without the shortcut of `sfpsim.hardware.dram.periods`.
+PLAIN_KERNELS: dict[str, Any] = {
     "default": e.run_default,
     "dramsim3": e.run_dramsim3,
     "ramulator": e.run_ramulator,
@@ -250,6 +258,11 @@ class ChannelState:
         self.fr = np.arange(places, dtype=np.int64)
         self.st[e.ST_FREE] = places
         self.ft = np.zeros((2, e.FILTER), np.int64)
+        self.kept = periods.kept_places(self.st, self.bk, self.tm, self.rk, self.rq)
+
+    def kept_by(self, shortcut: bool) -> tuple[I64, ...]:
+        """What the engine takes besides `arrays` where it may take its shortcut."""
+        return (self.kept,) if shortcut else ()
 
     @property
     def arrays(self) -> tuple[I64, ...]:
@@ -260,13 +273,15 @@ class ChannelState:
 class Memory:
     """A memory that takes a trace batch by batch.
 
-    Where a trace is cut into batches changes nothing. `send` may not be called after
-    `finish`.
+    Where a trace is cut into batches changes nothing, nor does `shortcut`: what repeats
+    itself is left out (`sfpsim.hardware.dram.periods`), or, where it is False, worked out
+    again. `send` may not be called after `finish`.
     """
 
     def __init__(
-        self, device: Device, policy: Policy = "default", threads: int = 1, logged: bool = False
-    ) -> None:
+        self, device: Device, policy: Policy = "default", threads: int = 1, logged: bool = False,
+        shortcut: bool = True,
+    ) -> None:  # fmt: skip
         one_of("unknown policy", policy, POLICIES)
         if policy == "ramulator" and device.refresh == "per-bank":
             raise InputError(
@@ -284,7 +299,8 @@ class Memory:
         self.device, self.policy = device, policy
         self.tim = timings(device, policy)
         self.channels = [ChannelState(device, self.tim) for _ in range(device.channels)]
-        self.kernel = KERNELS[policy]
+        self.kernel = (KERNELS if shortcut else PLAIN_KERNELS)[policy]
+        self.shortcut = shortcut
         self.pool = ThreadPoolExecutor(min(threads, device.channels)) if threads > 1 else None
         self.log = np.zeros((1 << 16 if logged else 0, e.LOG_COLUMNS), np.int64)
         self.logged: list[list[I64]] = [[] for _ in self.channels]
@@ -341,7 +357,8 @@ class Memory:
         began = time.thread_time()
         while True:
             state.st[e.ST_LOG] = 0
-            done = self.kernel(*part, final, *state.arrays, self.tim, log)
+            arrays = (*state.arrays, self.tim, log, *state.kept_by(self.shortcut))
+            done = self.kernel(*part, final, *arrays)
             if len(log):
                 self.logged[c].append(log[: state.st[e.ST_LOG]].copy())
             if done:

@@ -1,0 +1,156 @@
+"""Leaving out what repeats itself changes nothing: the same state at every cut, by both ways."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from sfpsim.hardware.dram import engine as e
+from sfpsim.hardware.dram import periods
+from sfpsim.hardware.dram.device import address_pieces, load_device, presets
+from sfpsim.hardware.dram.simulate import POLICIES, Memory, Requests
+
+SLOTS = [
+    e.B_HEAD, e.B_HEAD + 1, e.B_TAIL, e.B_TAIL + 1, e.B_HIT, e.B_HIT + 1, e.B_ACTIVE, e.B_MISS,
+    e.B_IR, e.B_IW,
+]  # fmt: skip
+# Not state: the batch's place, a place in the pool, scratch.
+UNNAMED = [e.ST_NEXTIN, e.ST_WHICH, e.ST_LOG]
+
+
+def queued(state):
+    """All that wait, in the order of the queues that they wait in."""
+    found = []
+    walk = np.array([0, 0, -1])
+    while (request := periods._next_queued(walk, state.bk, state.rq, state.bq)) >= 0:
+        found.append((walk[0], walk[1], state.rq[request, : e.Q_NEXT].tolist()))
+    return found
+
+
+def whole_state(state):
+    """Everything that decides what comes, without the places that requests happen to have."""
+    age = state.rq[:, e.Q_AGE]
+    bk = state.bk.copy()
+    named = np.where(bk[:, SLOTS[:8]] >= 0, age[bk[:, SLOTS[:8]]], -1)
+    waiting = bk[:, [e.B_HEAD, e.B_HEAD + 1]] >= 0
+    hits = named[:, 4:6]
+    bk[:, SLOTS] = 0
+    st = state.st.copy()
+    st[UNNAMED] = 0
+    if not st[e.ST_VALID]:
+        st[[e.ST_BEST, e.ST_BESTAT]] = 0
+    return {
+        "st": st.tolist(),
+        "bk": bk.tolist(),
+        "hits": hits.tolist(),
+        "heads": np.where(waiting, named[:, :2], -1).tolist(),
+        "tails": np.where(waiting, named[:, 2:4], -1).tolist(),
+        "active": named[:, 6].tolist(),
+        "tm": state.tm[: e.TM_READY].tolist(),
+        "rk": state.rk.tolist(),
+        "ft": np.flatnonzero(state.ft).tolist(),
+        "ft_counts": state.ft[state.ft != 0].tolist(),
+        "queued": queued(state),
+    }
+
+
+def parts_of(device):
+    """The number of each field's values, and a way from fields to access numbers."""
+    pieces, xored = address_pieces(device)
+    bits = device.field_bits()
+
+    def number(**fields):
+        row = fields.get("ro", 0)
+        if xored & 1:
+            fields["ba"] = fields["ba"] ^ (row & ((1 << bits["ba"]) - 1))
+        if xored & 2:
+            shift = bits["ba"] if xored & 1 else 0
+            fields["bg"] = fields["bg"] ^ ((row >> shift) & ((1 << bits["bg"]) - 1))
+        total = np.zeros(np.shape(fields["co"]), np.int64)
+        for piece in pieces:
+            value = np.asarray(fields.get(piece.field, 0)) >> piece.to & ((1 << piece.bits) - 1)
+            total = total + (value << piece.at)
+        return total
+
+    return bits, number
+
+
+def stretch(device, rng):
+    """A stretch of requests: access numbers, kinds and distances in cycles."""
+    bits, number = parts_of(device)
+    size = 1 << sum(bits.values())
+    count = int(rng.integers(100, 1500))
+    i = np.arange(count)
+    sort = rng.integers(0, 8)
+    write = np.full(count, rng.integers(0, 2))
+    if sort == 0:
+        at = rng.integers(0, size, count)
+        write = (rng.random(count) < 0.4).astype(np.int64)
+    elif sort <= 2:  # a stream
+        at = int(rng.integers(0, size)) + i
+    elif sort == 3:  # the same columns again and again, or one alone
+        columns = int(rng.choice([1, 3, 40, 1 << bits["co"]]))
+        at = number(co=i % columns, bg=0 * i, ba=0 * i, ra=0 * i, ro=0 * i + rng.integers(0, 4))
+    elif sort == 4:  # round the banks
+        banks = 1 << int(rng.integers(0, bits["bg"] + bits["ba"] + 1))
+        b = i % banks
+        at = number(
+            co=i // banks % (1 << bits["co"]), bg=b & ((1 << bits["bg"]) - 1), ba=b >> bits["bg"],
+            ra=i // 700 % (1 << bits["ra"]), ro=0 * i + rng.integers(0, 4),
+        )  # fmt: skip
+    elif sort == 5:  # two or three streams, one written
+        streams = int(rng.integers(2, 4))
+        base = rng.integers(0, size, streams)
+        at = base[i % streams] + i // streams
+        write = (i % streams == 0).astype(np.int64)
+    elif sort == 6:  # reads follow writes closely
+        behind = int(rng.integers(1, 30))
+        at = int(rng.integers(0, size)) + np.where(i % 2, i // 2, i // 2 - behind)
+        write = i % 2
+    else:  # stride
+        at = int(rng.integers(0, size)) + i * int(rng.integers(2, 40))
+    gaps = np.full(count, rng.integers(0, 3 * device.burst_cycles))
+    if rng.random() < 0.2:
+        gaps = rng.integers(0, 8 * device.burst_cycles, count)
+    gaps[0] += rng.choice([0, 0, 50, 3 * min(device.trefi, 1 << 16)])
+    return at % size, write, gaps
+
+
+def traffic(device, rng, timed, stretches=12):
+    parts = [stretch(device, rng) for _ in range(stretches)]
+    at, write, gaps = (np.concatenate(x) for x in zip(*parts, strict=True))
+    return Requests(
+        address=(at * device.access_bytes).astype(np.uint64),
+        is_write=write.astype(np.uint8),
+        cycle=np.cumsum(gaps).astype(np.uint64) if timed else None,
+    )
+
+
+def both_ways(batch, device, policy, rng):
+    """Run a trace with the shortcut and without it, cut at random places; returns the requests left out."""
+    with_it, without = (Memory(device, policy, shortcut=x) for x in (True, False))
+    at = 0
+    while at < len(batch.address):
+        part = slice(at, at + int(rng.choice([1, 90, 300, 700, 2500, 9000])))
+        at = part.stop
+        cycle = None if batch.cycle is None else batch.cycle[part]
+        cut = Requests(address=batch.address[part], is_write=batch.is_write[part], cycle=cycle)
+        for memory in (with_it, without):
+            memory.send(cut)
+        for one, other in zip(with_it.channels, without.channels, strict=True):
+            mine, its = whole_state(one), whole_state(other)
+            assert mine == its, [key for key in mine if mine[key] != its[key]]
+    timeless = {"wall_s": 0.0, "cpu_s": 0.0}
+    results = [msgspec.structs.replace(m.finish(), **timeless) for m in (with_it, without)]
+    assert results[0] == results[1]
+    return sum(int(c.kept[periods.H_LEFTOUT]) for c in with_it.channels)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("name", list(presets()))
+def test_the_same_state_at_every_cut(name, policy):
+    device = load_device(name)
+    if policy == "ramulator" and device.refresh == "per-bank":
+        device = msgspec.structs.replace(device, refresh="all-bank")
+    rng = np.random.default_rng([list(presets()).index(name), POLICIES.index(policy)])
+    for timed in (False, True):
+        both_ways(traffic(device, rng, timed), device, policy, rng)
