@@ -126,7 +126,7 @@ def traffic(device, rng, timed, stretches=12):
 
 
 def both_ways(batch, device, policy, rng):
-    """Run a trace with the shortcut and without it, cut at random places; returns the requests left out."""
+    """Run a trace both ways, cut at random places; returns the requests left out."""
     with_it, without = (Memory(device, policy, shortcut=x) for x in (True, False))
     at = 0
     while at < len(batch.address):

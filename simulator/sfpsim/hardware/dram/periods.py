@@ -109,7 +109,7 @@ def kept_places(st: Any, bk: Any, tm: Any, rk: Any, rq: Any) -> NDArray[np.int64
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _bank_mask(tim: Any) -> int:
     """The bits of an access number that row and bank depend on."""
-    mask = np.int64(0)
+    mask = 0
     for which in (e.M_ROW, e.M_RANK, e.M_GROUP, e.M_BANK):
         at = e.T_MAP + 6 * which
         mask |= tim[at + 1] << tim[at]
@@ -356,16 +356,16 @@ def _meets(first: int, end: int, number: int, shift: int, address: Any) -> bool:
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _distinct_end(
-    n: int, end: int, window: int, period: int, rq: Any, bk: Any, bq: Any, address: Any, tim: Any,
+    n: int, end: int, window: int, age: int, rq: Any, bk: Any, bq: Any, address: Any, tim: Any,
     kept: Any,
 ) -> int:  # fmt: skip
     """Up to where no request, from `n` on, is of an access that one of `window` before is of.
 
-    Requests that wait count as such. Two requests that are both a fixed number of accesses
-    beyond those a period before are as far apart as those; so only requests that are not,
-    and the first period, are compared with their neighbours.
+    Requests that wait count as such; `age` is the next one's. Two requests that are both a
+    fixed number of accesses beyond those a period before are as far apart as those; so only
+    requests that are not, and the first period, are compared with their neighbours.
     """
-    shift = tim[e.T_SHIFT]
+    shift, period = tim[e.T_SHIFT], kept[H_PERIOD]
     low, high = FAR, np.int64(-1)
     near = min(n + window, end)
     for i in range(n, near):
@@ -376,7 +376,8 @@ def _distinct_end(
     request = _next_queued(walk, bk, rq, bq)
     while request >= 0:
         number = rq[request, e.Q_KEY]
-        if low <= number <= high and _meets(n, near, number, shift, address):
+        last = n + window - (age - rq[request, e.Q_AGE])  # that it could still wait for
+        if low <= number <= high and _meets(n, min(last + 1, near), number, shift, address):
             return n
         request = _next_queued(walk, bk, rq, bq)
     stride = (np.int64(address[n]) >> shift) - (np.int64(address[n - period]) >> shift)
@@ -450,7 +451,7 @@ def _periods(
         waiting |= rq[request, e.Q_WRITE] == 0
         request = _next_queued(walk, bk, rq, bq)
     window = st[e.ST_AGE] - oldest
-    if count <= 0 or count * period < window or window > rq.shape[0]:
+    if count <= 0 or count * period < window or period > rq.shape[0]:
         return 0
     for i in range(n, n + period):
         writes |= is_write[i] == 1
@@ -459,8 +460,8 @@ def _periods(
         return 0  # a write waits for a read of its address, which no count tells
     if lookup == MERGING or (writes and (reads or lookup == MERGING_WRITES)):
         end = _distinct_end(
-            n, n + count * period, window + period, kept[H_PERIOD], rq, bk, bq, address, tim, kept
-        )
+            n, n + count * period, window + period, st[e.ST_AGE], rq, bk, bq, address, tim, kept
+        )  # fmt: skip
         count = (end - n) // period
     return count if count * period >= window else 0
 
@@ -491,7 +492,7 @@ def _arrivals(age: int, period: int, bk: Any, rq: Any, bq: Any, kept: Any) -> in
     """
     walk = kept[H_QUEUED + 1 : H_QUEUED + 4]
     walk[0], walk[1], walk[2] = 0, 0, -1
-    total = np.int64(0)
+    total = 0
     request = _next_queued(walk, bk, rq, bq)
     while request >= 0:
         if not rq[request, e.Q_WRITE]:
