@@ -8,6 +8,8 @@ does everything that happens, since the engine's rules know no absolute time: th
 `k` more periods is the state now with times shifted by `k C`. `_advance` writes that state.
 What could break this is looked at:
 
+- A request that waits has one in its place that came `p` later, or it waits in both states
+  and is older than all of the former, then it remains so.
 - A time is shifted by `C`, or it stayed where it is and lay in the past at the first state
   already: then nothing moved it, and it makes no difference whether it is read, because all
   rules take the later of it and the clock. This needs distances that are not negative.
@@ -49,6 +51,8 @@ H_SPAN = 6  # states kept since the pattern was found
 H_IDLE = 7  # requests until requests are next looked at
 H_QUEUED = 8  # requests of the kept state
 H_LEFTOUT = 12  # requests left out so far (9 to 11: where a walk over the queues is)
+H_STAYED = 13  # age of the youngest request that waits in both states
+H_FOLLOWED = 14  # of the kept state's oldest that another one took the place of
 HEADER = 16
 SEARCH, SETTLE, COMPARE = 0, 1, 2
 
@@ -183,17 +187,26 @@ def _keep_request(n: int, place: int, request: int, rq: Any, kept: Any) -> None:
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _same_request(n: int, place: int, request: int, period: int, rq: Any, kept: Any) -> bool:
-    if n >= kept[H_QUEUED]:
-        return False
+    """Whether `request` is the kept one number `n` of that place, or takes its place.
+
+    Notes the youngest of those that stayed and the oldest of those that were followed.
+    """
     at = kept.shape[0] - (n + 1) * KEPT_COLUMNS
-    return bool(
-        kept[at + K_PLACE] == place
-        and kept[at + K_ROW] == rq[request, e.Q_ROW]
-        and kept[at + K_WRITE] == rq[request, e.Q_WRITE]
-        and kept[at + K_AGE] + period == rq[request, e.Q_AGE]
-        and kept[at + K_MANY] <= 1
-        and rq[request, e.Q_MANY] <= 1
-    )
+    if (
+        n >= kept[H_QUEUED]
+        or kept[at + K_PLACE] != place
+        or kept[at + K_ROW] != rq[request, e.Q_ROW]
+        or kept[at + K_WRITE] != rq[request, e.Q_WRITE]
+        or kept[at + K_MANY] > 1
+        or rq[request, e.Q_MANY] > 1
+    ):
+        return False
+    age = kept[at + K_AGE]
+    if age == rq[request, e.Q_AGE]:
+        kept[H_STAYED] = max(kept[H_STAYED], age)
+        return True
+    kept[H_FOLLOWED] = min(kept[H_FOLLOWED], age)
+    return bool(age + period == rq[request, e.Q_AGE])
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -334,6 +347,7 @@ def _is_repeated(
             return False
     walk = kept[H_QUEUED + 1 : H_QUEUED + 4]
     walk[0], walk[1], walk[2] = 0, 0, -1
+    kept[H_STAYED], kept[H_FOLLOWED] = -1, FAR
     count = 0
     request = _next_queued(walk, bk, rq, bq)
     while request >= 0:
@@ -341,7 +355,7 @@ def _is_repeated(
             return False
         count += 1
         request = _next_queued(walk, bk, rq, bq)
-    return bool(count == kept[H_QUEUED])
+    return bool(count == kept[H_QUEUED] and kept[H_STAYED] < kept[H_FOLLOWED])
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -352,6 +366,18 @@ def _meets(first: int, end: int, number: int, shift: int, address: Any) -> bool:
     for i in range(part.shape[0]):
         found |= np.int64(part[i]) >> shift == number
     return found
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _first_meeting(first: int, end: int, number: int, shift: int, address: Any) -> int:
+    """The first request from `first` on that is of access `number`; `end`: none."""
+    while first < end:
+        if _meets(first, min(first + 64, end), number, shift, address):
+            while np.int64(address[first]) >> shift != number:
+                first += 1
+            return first
+        first += 64
+    return end
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -376,6 +402,8 @@ def _distinct_end(
     request = _next_queued(walk, bk, rq, bq)
     while request >= 0:
         number = rq[request, e.Q_KEY]
+        if rq[request, e.Q_AGE] <= kept[H_STAYED]:
+            end = min(end, _first_meeting(n, end, number, shift, address))
         last = n + window - (age - rq[request, e.Q_AGE])  # that it could still wait for
         if low <= number <= high and _meets(n, min(last + 1, near), number, shift, address):
             return n
@@ -446,7 +474,8 @@ def _periods(
     writes = reads = waiting = False
     request = _next_queued(walk, bk, rq, bq)
     while request >= 0:
-        oldest = min(oldest, rq[request, e.Q_AGE])
+        if rq[request, e.Q_AGE] > kept[H_STAYED]:
+            oldest = min(oldest, rq[request, e.Q_AGE])
         writes |= rq[request, e.Q_WRITE] == 1
         waiting |= rq[request, e.Q_WRITE] == 0
         request = _next_queued(walk, bk, rq, bq)
@@ -531,6 +560,10 @@ def _advance(
     after = np.int64(0)
     request = _next_queued(walk, bk, rq, bq)
     while request >= 0:
+        if rq[request, e.Q_AGE] <= kept[H_STAYED]:
+            after += 0 if rq[request, e.Q_WRITE] else rq[request, e.Q_AT]
+            request = _next_queued(walk, bk, rq, bq)
+            continue
         # It takes the place of the one that is `count` periods older; that came at the time
         # of one of the last period, shifted.
         age = st[e.ST_AGE] - count * period - rq[request, e.Q_AGE]
