@@ -7,7 +7,13 @@ import pytest
 from sfpsim.hardware.dram import engine as e
 from sfpsim.hardware.dram import periods
 from sfpsim.hardware.dram.device import address_pieces, load_device, presets
-from sfpsim.hardware.dram.simulate import POLICIES, Memory, Requests
+from sfpsim.hardware.dram.simulate import (
+    COMMANDS,
+    POLICIES,
+    Memory,
+    Requests,
+    simulate_logged,
+)
 
 SLOTS = [
     e.B_HEAD, e.B_HEAD + 1, e.B_TAIL, e.B_TAIL + 1, e.B_HIT, e.B_HIT + 1, e.B_ACTIVE, e.B_MISS,
@@ -115,7 +121,7 @@ def stretch(device, rng):
     return at % size, write, gaps
 
 
-def traffic(device, rng, timed, stretches=12):
+def traffic(device, rng, timed, stretches=24):
     parts = [stretch(device, rng) for _ in range(stretches)]
     at, write, gaps = (np.concatenate(x) for x in zip(*parts, strict=True))
     return Requests(
@@ -125,12 +131,12 @@ def traffic(device, rng, timed, stretches=12):
     )
 
 
-def both_ways(batch, device, policy, rng):
+def both_ways(batch, device, policy, rng, cuts=(1, 90, 300, 700, 2500, 9000)):
     """Run a trace both ways, cut at random places; returns the requests left out."""
     with_it, without = (Memory(device, policy, shortcut=x) for x in (True, False))
     at = 0
     while at < len(batch.address):
-        part = slice(at, at + int(rng.choice([1, 90, 300, 700, 2500, 9000])))
+        part = slice(at, at + int(rng.choice(cuts)))
         at = part.stop
         cycle = None if batch.cycle is None else batch.cycle[part]
         cut = Requests(address=batch.address[part], is_write=batch.is_write[part], cycle=cycle)
@@ -154,3 +160,40 @@ def test_the_same_state_at_every_cut(name, policy):
     rng = np.random.default_rng([list(presets()).index(name), POLICIES.index(policy)])
     for timed in (False, True):
         both_ways(traffic(device, rng, timed), device, policy, rng)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("writes", [0, 1])
+def test_hits_on_open_rows_are_left_out(policy, writes):
+    """Were the shortcut never taken, the test above would pass, too."""
+    for name in ("ddr4-3200-x64", "lpddr5-6400-x16", "gddr6-14000-x16"):
+        device = load_device(name)
+        bits, number = parts_of(device)
+        i = np.arange(20000)
+        at = number(
+            co=i // 8 % (1 << bits["co"]), bg=i & 3, ba=i >> 2 & 1, ra=0 * i, ro=0 * i
+        )  # fmt: skip
+        batch = Requests(
+            address=(at * device.access_bytes).astype(np.uint64),
+            is_write=np.full(len(at), writes, np.uint8),
+        )
+        rng = np.random.default_rng(1)
+        assert both_ways(batch, device, policy, rng, (20000,)) > 0.75 * len(at)
+
+
+def test_a_log_has_every_command():
+    """Where a log is kept the shortcut is not taken, nor where a timer closes rows."""
+    device = load_device("ddr4-3200-x64")
+    number = np.arange(8000) % 512
+    batch = Requests(
+        address=(number * device.access_bytes).astype(np.uint64),
+        is_write=np.zeros(len(number), np.uint8),
+    )
+    for policy in POLICIES:
+        result, logs = simulate_logged(batch, device, policy)
+        commands = logs[0].command.tolist()
+        assert commands.count(COMMANDS.index("read")) == result.counts.rd
+    timed_out = msgspec.structs.replace(device, page_timeout=60)
+    rng = np.random.default_rng(1)
+    assert both_ways(batch, timed_out, "default", rng) == 0
+    assert both_ways(batch, device, "default", rng) > 0
