@@ -195,7 +195,10 @@ class _Replayer:
         before = 0
         out = []
         for plans in steps:
-            simulation = StepSimulation(self.tensors, policy, plans, self.detail, self.observer)
+            simulation = StepSimulation(
+                self.tensors, policy, plans, self.detail, self.observer,
+                tiles=self.timeline is not None,
+            )  # fmt: skip
             out.append(simulation.run(partial(_tell_tasks, progress, before, total, policy.spec)))
             before += len(plans)
         return out

@@ -39,12 +39,16 @@ class StepRun:
 
 
 class StepSimulation:
-    """Places the tensors of one step, turns its passes into tasks and runs them."""
+    """Places the tensors of one step, turns its passes into tasks and runs them.
+
+    `tiles` says whether slices and samples of tiles are wanted.
+    """
 
     def __init__(
         self, tensors: Tensors, policy: Policy, plans: list[PassPlan], detail: Detail,
-        observer: BurstObserver | None = None,
+        observer: BurstObserver | None = None, tiles: bool = False,
     ) -> None:  # fmt: skip
+        self.tiles = tiles
         self.tensors = tensors
         self.observer = observer
         self.detail = detail
@@ -62,7 +66,7 @@ class StepSimulation:
         bits = [self._bits(plan) for plan in self.plans]
         works = [work_of(p.gemm, p.macs, array, b) for p, b in zip(self.plans, bits, strict=True)]
         tasks = [self._task(p, w, placed) for p, w in zip(self.plans, works, strict=True)]
-        path = MemoryPath(self.machine, *rows.arrays(), self.detail, self.observer)
+        path = MemoryPath(self.machine, *rows.arrays(), self.detail, self.observer, self.tiles)
         run = path.run(tasks, progress)
         if self.observer is not None:
             device = self.machine.device

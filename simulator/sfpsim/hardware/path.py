@@ -18,6 +18,7 @@ from sfpsim.containers.base import ROW_VALUES
 from sfpsim.errors import InputError
 from sfpsim.hardware import kernels as k
 from sfpsim.hardware.channel import BurstObserver, ChannelCounts, Channels
+from sfpsim.hardware.coalesced import Work, exact, run_tasks
 from sfpsim.hardware.dram.fit import fit_of
 from sfpsim.hardware.machine import Detail, Machine
 from sfpsim.hardware.placement import (
@@ -155,6 +156,17 @@ class Dma:
             jobs += [(found, group), (extra, group[extra[:, k.J_ROWSTART]])]
         return self._submit(jobs, report)
 
+    def count(self, task: Task, report: Report) -> None:
+        """Count all jobs of a task, without running any."""
+        for move in task.reads:
+            rows, where = move.tensor.reads, move.tensor.group
+            self._count(report, rows, where, move.times)
+        for move in task.writes:
+            blocks = np.arange(move.tensor.blocks, dtype=np.int64)
+            found, extra = write_jobs(move.tensor, blocks, self.burst)
+            self._count(report, found, move.tensor.group)
+            self._count(report, extra, move.tensor.group[extra[:, k.J_ROWSTART]])
+
     def _submit(self, jobs: list[tuple[I64, I64]], report: Report) -> simpy.Event:
         if not jobs:
             return self.channels.env.event().succeed()
@@ -163,24 +175,34 @@ class Dma:
         self._count(report, rows, where)
         return self.channels.submit(rows, where)
 
-    def _count(self, report: Report, jobs: I64, where: I64) -> None:
+    def _count(self, report: Report, jobs: I64, where: I64, times: int = 1) -> None:
         par = self.channels.par
         reading = jobs[:, k.J_CLASS] < k.ENCODE
         payload, *extra = bursts_by_channel(jobs, where, self.machine)
         beside = sum(extra)
         bursts = payload + beside
-        report.read_bytes += int(bursts[reading].sum()) * self.burst
-        report.write_bytes += int(bursts[~reading].sum()) * self.burst
+        report.read_bytes += int(bursts[reading].sum()) * self.burst * times
+        report.write_bytes += int(bursts[~reading].sum()) * self.burst * times
         cost = np.where(reading, par[k.P_READ_PS], par[k.P_WRITE_PS])
-        report.busy["dram"] += cost @ bursts
-        report.busy["metadata"] += cost @ beside
+        report.busy["dram"] += cost @ bursts * times
+        report.busy["metadata"] += cost @ beside * times
         for part, kind in (("decoder", k.DECODE), ("encoder", k.ENCODE)):
             mine = jobs[:, k.J_CLASS] == kind
             rows = jobs[mine, k.J_ROWS]
             cycles = rows * jobs[mine, k.J_PACE] + jobs[mine, k.J_DELAY]
             units = par[k.P_SLOT + kind + 1] - par[k.P_SLOT + kind]
-            np.add.at(report.busy[part], where[mine], cycles * par[k.P_CODEC_PS] // units)
-            report.codec_values += int(rows.sum()) * ROW_VALUES
+            busy = cycles * par[k.P_CODEC_PS] // units * times
+            np.add.at(report.busy[part], where[mine], busy)
+            report.codec_values += int(rows.sum()) * ROW_VALUES * times
+
+
+def work_of_task(task: Task, tiles: int) -> Work:
+    """Return a task as `run_tasks` takes it, all its tiles chosen."""
+    return Work(
+        reads=[(m.tensor, m.times, m.resident) for m in task.reads],
+        writes=[m.tensor for m in task.writes],
+        compute_ps=task.compute_ps, tiles=tiles, chosen=np.arange(tiles, dtype=np.int64),
+    )  # fmt: skip
 
 
 class OnChipBuffer:
@@ -205,11 +227,14 @@ class MemoryPath:
         What serves a burst: ``bandwidth`` or ``detailed``.
     observer
         Is told of every burst that a controller takes.
+    tiles
+        Whether slices and samples of tiles are wanted; where not, and where it gives the
+        same, tasks run with many bursts at a time.
     """
 
     def __init__(
         self, machine: Machine, rows_p: Any, rows_m: Any, detail: Detail,
-        observer: BurstObserver | None = None,
+        observer: BurstObserver | None = None, tiles: bool = True,
     ) -> None:  # fmt: skip
         if detail == "bandwidth" and machine.device.sleeps:
             raise InputError(
@@ -217,6 +242,7 @@ class MemoryPath:
                 "only detailed memory models: use --detail detailed"
             )
         self.machine = machine
+        self.coalesces = detail == "bandwidth" and observer is None and not tiles
         self.env = simpy.Environment()
         fit = fit_of(machine)
         self.channels = Channels(self.env, machine, rows_p, rows_m, detail, fit, observer)
@@ -233,6 +259,9 @@ class MemoryPath:
         count = self.machine.memory.channels
         self.reports = [Report.for_channels(count) for _ in tasks]
         self._find_writers(tasks)
+        placed = [move.tensor for task in tasks for move in (*task.reads, *task.writes)]
+        if self.coalesces and tasks and exact(placed, self.machine, self.channels.par):
+            return self._run_coalesced(tasks)
         self.env.process(self._load(tasks))
         self.env.process(self._compute(tasks))
         self.env.run()
@@ -245,6 +274,25 @@ class MemoryPath:
             end_ps=end, reports=self.reports, counts=self.channels.counts(), slices=self.slices,
             samples=self.samples,
         )  # fmt: skip
+
+    def _run_coalesced(self, tasks: Sequence[Task]) -> Run:
+        """Run tasks of plain streams many bursts at a time: the same times and counts."""
+        found = run_tasks(
+            [work_of_task(task, self.tiles_of(task)) for task in tasks],
+            [list(writers.values()) for writers in self.writers], self.machine, self.channels.par,
+        )  # fmt: skip
+        for number, task in enumerate(tasks):
+            report = self.reports[number]
+            self.dma.count(task, report)
+            report.end_ps, report.wait_ps = int(found.ends_ps[number]), int(found.waits_ps[number])
+            if self.progress:
+                self.progress(number + 1)
+        nothing = np.zeros_like(found.reads)
+        counts = ChannelCounts(
+            reads=found.reads, writes=found.writes, forwarded=nothing, busy_ps=found.busy_ps,
+            act=nothing, pre=nothing, ref=nothing, open_cycles=nothing,
+        )  # fmt: skip
+        return Run(end_ps=found.end_ps, reports=self.reports, counts=counts, slices=[], samples=[])
 
     def _note(self, part: str, task: int, start_ps: int, moved: int) -> None:
         """Note a tile's slice that ends now, and the memory's state."""
@@ -260,18 +308,19 @@ class MemoryPath:
         """Note, for every task, which earlier task wrote what it reads last."""
         latest: dict[str, int] = {}
         for number, task in enumerate(tasks):
-            names = {move.tensor.name for move in task.reads}
+            names = dict.fromkeys(move.tensor.name for move in task.reads)
             self.writers.append({name: latest[name] for name in names if name in latest})
             for move in task.writes:
                 latest[move.tensor.name] = number
                 self.written[move.tensor.name, number] = self.env.event()
 
-    def _tiles(self, task: Task) -> int:
+    def tiles_of(self, task: Task) -> int:
+        """Return the number of tiles of a task."""
         return max(1, min(MAX_TILES, -(-task.onchip_bytes // self.machine.buffer.tile_bytes)))
 
     def _load(self, tasks: Sequence[Task]) -> Generator[simpy.Event, Any, None]:
         for number, task in enumerate(tasks):
-            tiles = self._tiles(task)
+            tiles = self.tiles_of(task)
             for tile in range(tiles):
                 yield self.buffer.arriving.get(1)
                 yield from self._wait_written(number)
@@ -301,7 +350,7 @@ class MemoryPath:
 
     def _compute(self, tasks: Sequence[Task]) -> Generator[simpy.Event, Any, None]:
         """The array: one tile after the other, each once it is loaded and has room to leave."""
-        self.remaining = sum(self._tiles(task) for task in tasks)
+        self.remaining = sum(self.tiles_of(task) for task in tasks)
         while self.remaining:
             number, tile, tiles, ready = yield self.buffer.loaded.get()
             task, report = tasks[number], self.reports[number]

@@ -8,6 +8,7 @@ half of it for the operand that stays; partial sums are never spilled. Products 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ def _tiles(m: int, n: int, half: int) -> list[tuple[int, int]]:
     return out
 
 
+@lru_cache(maxsize=1 << 16)
 def best_scheme(
     a: int, b: int, c: int, m: int, n: int, buffer_values: int, groups: int = 1
 ) -> Scheme:
