@@ -182,7 +182,7 @@ def test_hits_on_open_rows_are_left_out(policy, writes):
 
 
 def test_a_log_has_every_command():
-    """Where a log is kept the shortcut is not taken, nor where a timer closes rows."""
+    """Where a log is kept the shortcut is not taken, nor where a timer closes rows or sleeps."""
     device = load_device("ddr4-3200-x64")
     number = np.arange(8000) % 512
     batch = Requests(
@@ -196,4 +196,7 @@ def test_a_log_has_every_command():
     timed_out = msgspec.structs.replace(device, page_timeout=60)
     rng = np.random.default_rng(1)
     assert both_ways(batch, timed_out, "default", rng) == 0
+    controller = msgspec.structs.replace(device.controller, power_down=40)
+    asleep = msgspec.structs.replace(device, controller=controller)
+    assert both_ways(batch, asleep, "default", rng) == 0
     assert both_ways(batch, device, "default", rng) > 0

@@ -291,6 +291,7 @@ class MemoryPath:
         counts = ChannelCounts(
             reads=found.reads, writes=found.writes, forwarded=nothing, busy_ps=found.busy_ps,
             act=nothing, pre=nothing, ref=nothing, open_cycles=nothing,
+            slept_cycles=np.zeros((len(nothing), 3), np.int64),
         )  # fmt: skip
         return Run(end_ps=found.end_ps, reports=self.reports, counts=counts, slices=[], samples=[])
 

@@ -24,8 +24,8 @@ What could break this is looked at:
   of one that could still wait.
 
 Everything of the state that is not named here has to be exactly the same, so what is added
-to it later makes the shortcut rarer, not wrong. Where a log is kept or rows are closed after
-a time, it is not taken.
+to it later makes the shortcut rarer, not wrong. Where a log is kept, or rows are closed or
+ranks sent to sleep after a time, it is not taken.
 """
 
 from __future__ import annotations
@@ -634,7 +634,8 @@ def look(
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _is_plain(address: Any, tim: Any, log: Any) -> bool:
     """Whether the shortcut is out of the question."""
-    return bool(address.shape[0] < SHORTEST_RUN or log.shape[0] or tim[e.T_TIMEOUT])
+    sleeps = tim[e.T_POWERDOWN] or tim[e.T_SELF]  # by how long nothing came
+    return bool(address.shape[0] < SHORTEST_RUN or log.shape[0] or tim[e.T_TIMEOUT] or sleeps)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
