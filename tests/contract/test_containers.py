@@ -1,11 +1,14 @@
 """The contract suite over the whole registry, and every container against its naive reference."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 import naive
 from sfpsim.containers import registry
+from sfpsim.errors import InputError
 from sfpsim.formats import FORMATS, format_of
 from sfpsim.testing import specs
 from sfpsim.testing.contract import ContractError, bits_equal, check_container
@@ -105,6 +108,48 @@ def test_all_exponent_pairs_come_back(code):
             if pair > 16 * 600:
                 break
         check_container(container, x)
+
+
+def whole_groups(fmt, exponents, signs):
+    """Whole groups of values with these exponents, any mantissa, zeros among them."""
+    rng = np.random.default_rng(len(exponents))
+    field = np.resize(np.array(exponents, np.uint64), 128)
+    field[rng.random(128) < 0.2] = 0
+    words = field << np.uint64(fmt.mantissa_bits)
+    words |= rng.integers(0, 1 << fmt.mantissa_bits, 128).astype(np.uint64) * (field > 0)
+    words |= rng.integers(0, 1 + signs, 128).astype(np.uint64) << np.uint64(fmt.bits - 1)
+    return words.astype(fmt.word_dtype).view(fmt.dtype)
+
+
+@pytest.mark.parametrize("fmt", sorted(FORMATS))
+@pytest.mark.parametrize("code", ["gecko-bias", "gecko-delta"])
+@pytest.mark.parametrize("kept", [0, 4, 7, 8, None])
+@pytest.mark.parametrize("signs", [0, 1])
+def test_whole_groups_around_where_distances_wrap(fmt, code, kept, signs):
+    fmt = FORMATS[fmt]
+    if kept is not None and kept > fmt.mantissa_bits:
+        pytest.skip("more than the type has")
+    spec = code if kept is None else f"sfp:m={kept},e=8,exponent={code}"
+    bias, top = fmt.bias, fmt.exponent_max
+    for exponents in (
+        [bias], [bias, bias - 1, bias + 2], [1, bias + 1], [1, bias, bias + 1], [1, bias + 2],
+        [2, bias + 2], [top], [top, bias], [bias + 1, top], [top - 1, bias, 1], [0],
+    ):  # fmt: skip
+        x = whole_groups(fmt, exponents, signs)
+        agrees_with_naive(spec, x)
+        check_container(registry.parse_container(spec), x)
+
+
+@pytest.mark.parametrize("row", [0, 16])
+def test_widths_that_no_exponent_needs_are_refused(row):
+    """A width of 7 where exponents have 5 bits, and 1, for 4 and 4: lengths stay right."""
+    container = registry.parse_container("sfp:m=0,e=8,exponent=gecko-bias")
+    stored = container.encode(np.full(8 * 19, 2.0**-12, np.float16))
+    widths = int.from_bytes(stored.metadata, "little")
+    assert (widths >> (3 * row)) & 0o77 == 0o44
+    forged = (widths ^ (0o44 ^ 0o17) << (3 * row)).to_bytes(len(stored.metadata), "little")
+    with pytest.raises(InputError, match="row widths"):
+        container.decode(replace(stored, metadata=forged))
 
 
 def test_a_broken_container_is_found():

@@ -18,21 +18,31 @@ from sfpsim.containers.vector import (
     Row,
     any_bits,
     any_bits_of_8,
+    any_halves_of_4,
     as_int,
     below,
     bit_length,
     bit_lengths,
     equal,
+    first_lanes,
     funnel,
     lane_sum,
     larger,
+    larger_halves,
     largest,
+    last_lanes,
     load,
+    load_halves,
+    minus_halves,
+    plus_halves,
     prefetch,
     smaller,
+    smaller_halves,
+    smallest,
     splat,
     store,
     unequal,
+    zero_halves,
 )
 
 FIXED, BIAS, DELTA = 0, 1, 2
@@ -41,6 +51,11 @@ BLOCK_ROWS = 2_048
 GROUP_ROWS = 8
 AHEAD = 4_096
 """Values between what is prefetched and what is worked on."""
+
+# Eight small numbers in the bytes of a word: all ones, all eights, and which bits hold pairs,
+# fours and eights of 3-bit numbers as they are brought together.
+ONES, EIGHTS = 0x0101010101010101, 0x0808080808080808
+SINGLES, PAIRS, FOURS = 0x0707070707070707, 0x003F003F003F003F, 0x00000FFF00000FFF
 
 Words = NDArray[Any]
 Bytes = NDArray[np.uint8]
@@ -91,67 +106,115 @@ def _base_of(exponent: Row, bias: int) -> Row:
 
 @compiled
 def _look(
-    words: Words, row: int, lay: Layout, base: Row, seen: Row, most: Row
-) -> tuple[Row, Row, Row]:
-    """Return a row's magnitudes; add its words to `seen` and its exponents to `most`."""
+    words: Words, row: int, lay: Layout, base: Row, seen: Row, ends: tuple[Row, Row]
+) -> tuple[Row, Row, tuple[Row, Row]]:
+    """Return a row's magnitudes; add its words to `seen` and its exponents to `ends`.
+
+    `ends` is the largest exponent and the least that is not 0, less 1.
+    """
     top = (1 << lay.exponent_bits) - 1
     prefetch(words, row * 8 + AHEAD)
     word = load(words, row * 8)
     exponent = (word >> lay.mantissa_bits) & top
-    seen, most = seen | word, larger(most, exponent)
+    ends = larger(ends[0], exponent), smaller(ends[1], exponent - 1)
     magnitude, _ = _code(exponent, base, top)
-    return magnitude, seen, most
+    return magnitude, seen | word, ends
 
 
 @compiled
-def _scan_coded(words: Words, lay: Layout, widths: Bytes) -> tuple[int, Row, Row]:
+def _scan_coded(words: Words, lay: Layout, widths: Bytes) -> tuple[int, Row, tuple[Row, Row]]:
     """Write the widths of whole rows, 0 in gecko-delta's row 0.
 
-    Returns their sum, all bits and the largest exponents. Eight rows share a transposition,
+    Returns their sum, all bits and the ends of `_look`. Eight rows share a transposition,
     which is cheaper than one reduction a row.
     """
     top = (1 << lay.exponent_bits) - 1
-    base, seen, most, total = splat(top >> 1), splat(0), splat(0), splat(0)
+    base, seen, total = splat(top >> 1), splat(0), splat(0)
+    ends = splat(0), splat(0xFFFFFFFF)
     whole = widths.size // GROUP_ROWS * GROUP_ROWS
     for row in range(0, whole, GROUP_ROWS):
         if lay.code == DELTA:
             base = _base_of((load(words, row * 8) >> lay.mantissa_bits) & top, top >> 1)
-        m0, seen, most = _look(words, row, lay, base, seen, most)
-        m1, seen, most = _look(words, row + 1, lay, base, seen, most)
-        m2, seen, most = _look(words, row + 2, lay, base, seen, most)
-        m3, seen, most = _look(words, row + 3, lay, base, seen, most)
-        m4, seen, most = _look(words, row + 4, lay, base, seen, most)
-        m5, seen, most = _look(words, row + 5, lay, base, seen, most)
-        m6, seen, most = _look(words, row + 6, lay, base, seen, most)
-        m7, seen, most = _look(words, row + 7, lay, base, seen, most)
+        m0, seen, ends = _look(words, row, lay, base, seen, ends)
+        m1, seen, ends = _look(words, row + 1, lay, base, seen, ends)
+        m2, seen, ends = _look(words, row + 2, lay, base, seen, ends)
+        m3, seen, ends = _look(words, row + 3, lay, base, seen, ends)
+        m4, seen, ends = _look(words, row + 4, lay, base, seen, ends)
+        m5, seen, ends = _look(words, row + 5, lay, base, seen, ends)
+        m6, seen, ends = _look(words, row + 6, lay, base, seen, ends)
+        m7, seen, ends = _look(words, row + 7, lay, base, seen, ends)
         m0 = m0 if lay.code == BIAS else splat(0)
         width = bit_lengths(any_bits_of_8(m0, m1, m2, m3, m4, m5, m6, m7))
         store(width, widths, row)
         total = total + width
-    rest, seen, most = _scan_rest(words, whole, lay, widths, seen, most)
-    return as_int(lane_sum(total)) + rest, seen, most
+    rest, seen, ends = _scan_rest(words, whole, lay, widths, seen, ends)
+    return as_int(lane_sum(total)) + rest, seen, ends
+
+
+@compiled
+def _look_at_two(
+    words: Words, row: int, lay: Layout, base: Row, seen: Row, ends: tuple[Row, Row]
+) -> tuple[Row, Row, tuple[Row, Row]]:
+    """As `_look`, for two rows of 16-bit words as halves; `base`, `ends` are of halves too."""
+    top = splat(((1 << lay.exponent_bits) - 1) * 0x10001)
+    word = load_halves(words, row * 8)
+    exponent = (word >> lay.mantissa_bits) & top
+    less = minus_halves(exponent, splat(0x10001))
+    ends = larger_halves(ends[0], exponent), smaller_halves(ends[1], less)
+    difference = minus_halves(exponent, base)
+    up = smaller_halves(difference, plus_halves(difference, top))
+    magnitude = smaller_halves(up, minus_halves(top, up))
+    return magnitude & (zero_halves(exponent) ^ 0xFFFFFFFF), seen | word, ends
+
+
+@compiled
+def _scan_halves(words: Words, lay: Layout, widths: Bytes) -> tuple[int, Row, tuple[Row, Row]]:
+    """As `_scan_coded`, for 16-bit words, two rows at once."""
+    top = (1 << lay.exponent_bits) - 1
+    base, seen, total = splat((top >> 1) * 0x10001), splat(0), splat(0)
+    ends = splat(0), splat(0xFFFFFFFF)
+    whole = widths.size // GROUP_ROWS * GROUP_ROWS
+    for row in range(0, whole, GROUP_ROWS):
+        prefetch(words, row * 8 + AHEAD)
+        prefetch(words, row * 8 + 32 + AHEAD)
+        if lay.code == DELTA:
+            exponent = (load_halves(words, row * 8) >> lay.mantissa_bits) & (top * 0x10001)
+            bases = exponent | (zero_halves(exponent) & ((top >> 1) * 0x10001))
+            base = first_lanes(bases)
+        m0, seen, ends = _look_at_two(words, row, lay, base, seen, ends)
+        m1, seen, ends = _look_at_two(words, row + 2, lay, base, seen, ends)
+        m2, seen, ends = _look_at_two(words, row + 4, lay, base, seen, ends)
+        m3, seen, ends = _look_at_two(words, row + 6, lay, base, seen, ends)
+        m0 = m0 if lay.code == BIAS else last_lanes(m0)
+        width = bit_lengths(any_halves_of_4(m0, m1, m2, m3))
+        store(width, widths, row)
+        total = total + width
+    seen = (seen | (seen >> 16)) & 0xFFFF
+    ends = larger(ends[0] & 0xFFFF, ends[0] >> 16), smaller(ends[1] & 0xFFFF, ends[1] >> 16)
+    rest, seen, ends = _scan_rest(words, whole, lay, widths, seen, ends)
+    return as_int(lane_sum(total)) + rest, seen, ends
 
 
 @compiled
 def _scan_rest(
-    words: Words, whole: int, lay: Layout, widths: Bytes, seen: Row, most: Row
-) -> tuple[int, Row, Row]:
+    words: Words, whole: int, lay: Layout, widths: Bytes, seen: Row, ends: tuple[Row, Row]
+) -> tuple[int, Row, tuple[Row, Row]]:
     """As `_scan_coded`, row by row, for the rows behind the last whole group."""
     top = (1 << lay.exponent_bits) - 1
     base, total = splat(top >> 1), 0
     if lay.code == DELTA and whole < widths.size:
         base = _base_of((load(words, whole * 8) >> lay.mantissa_bits) & top, top >> 1)
     for row in range(whole, widths.size):
-        magnitude, seen, most = _look(words, row, lay, base, seen, most)
+        magnitude, seen, ends = _look(words, row, lay, base, seen, ends)
         plain = lay.code == DELTA and row == whole
         width = 0 if plain else bit_length(any_bits(magnitude))
         widths[np.uint64(row)] = np.uint8(width)
         total += width
-    return total, seen, most
+    return total, seen, ends
 
 
 @compiled
-def _scan_fixed(words: Words, lay: Layout, rows: int) -> tuple[int, Row, Row]:
+def _scan_fixed(words: Words, lay: Layout, rows: int) -> tuple[int, Row, tuple[Row, Row]]:
     """As `_scan_coded`, for fixed fields, which have no widths."""
     shift, top = lay.mantissa_bits, (1 << lay.exponent_bits) - 1
     seen, most = splat(0), splat(0)
@@ -159,7 +222,7 @@ def _scan_fixed(words: Words, lay: Layout, rows: int) -> tuple[int, Row, Row]:
         prefetch(words, row * 8 + AHEAD)
         word = load(words, row * 8)
         seen, most = seen | word, larger(most, (word >> shift) & top)
-    return 0, seen, most
+    return 0, seen, (most, most)
 
 
 @compiled
@@ -251,11 +314,23 @@ def _copy_whole(words: Words, lay: Layout, scratch: Words) -> None:
 
 
 @compiled
-def _scan_part(words: Words, lay: Layout, widths: Bytes) -> tuple[int, Row, Row]:
+def _scan_part(words: Words, lay: Layout, widths: Bytes) -> tuple[int, Row, tuple[Row, Row]]:
     """Scan whole rows with the loop of their code."""
     if lay.code == FIXED:
         return _scan_fixed(words, lay, words.size // 8)
+    if lay.exponent_bits + lay.mantissa_bits == 15:
+        return _scan_halves(words, lay, widths)
     return _scan_coded(words, lay, widths)
+
+
+@compiled
+def _is_near(lay: Layout, most: int, least: int) -> bool:
+    """Whether no distance of exponents within `least` (not 0) to `most` wraps."""
+    top = (1 << lay.exponent_bits) - 1
+    bias = top >> 1
+    if lay.code == BIAS:
+        return most < top
+    return max(most, bias) - min(least, bias) <= bias
 
 
 @compiled
@@ -266,6 +341,7 @@ def scan(
     widths: Bytes,
     sums: Int64s,
     tops: Int64s,
+    near: NDArray[np.bool_],
     scratch: Words,
     first: int,
     last: int,
@@ -273,9 +349,9 @@ def scan(
     """Find the row widths of blocks `first` to `last` (excluded) without packing them.
 
     Writes `widths` (0 in gecko-delta's row 0; not touched for fixed fields), their `sums`
-    and the largest exponent field, after limiting, of each block in `tops`. `scratch`
-    is a block of words. Returns the OR of all words, whose top bit says whether any sign
-    bit is set, and the NaNs that limiting loses.
+    and the largest exponent field, after limiting, of each block in `tops`; `near` says
+    where no distance of a block wraps. `scratch` is a block of words. Returns the OR of all
+    words, whose top bit says whether any sign bit is set, and the NaNs that limiting loses.
     """
     seen, lost = splat(0), 0
     top = (1 << lay.exponent_bits) - 1
@@ -289,8 +365,9 @@ def scan(
         if part.size & 7:
             _copy_whole(part, lay, scratch)
             part = scratch[: rows * 8]
-        sums[block], some, most = _scan_part(part, lay, mine)
-        seen, tops[block] = seen | some, largest(most)
+        sums[block], some, ends = _scan_part(part, lay, mine)
+        seen, tops[block] = seen | some, largest(ends[0])
+        near[block] = _is_near(lay, tops[block], as_int(smallest(ends[1])) + 1)
         if not limits.vmax and not lay.kept and tops[block] == top:
             lost += cut(part, lay, scratch[: part.size])
     return any_bits(seen), lost
@@ -364,6 +441,54 @@ def _pack_delta(
 
 
 @compiled
+def _near_symbol(word: Row, width: int, base: Row, lay: Layout, signed: int) -> Row:
+    """Return all bits of a row's values, no distance of which wraps, exponent first."""
+    exponent = (word >> lay.mantissa_bits) & ((1 << lay.exponent_bits) - 1)
+    difference = exponent - base
+    magnitude = smaller(difference, splat(0) - difference)
+    magnitude = magnitude & (splat(0) - unequal(exponent, 0))
+    # The flag is the difference's sign; bases are above 0, so a zero exponent has it too.
+    return magnitude | (funnel(_tail(word, lay, signed), difference, 31) << width)
+
+
+@compiled
+def _pack_near(
+    words: Words, lay: Layout, signed: int, widths: Bytes, out: NDArray[np.uint32]
+) -> int:
+    """Pack whole groups no distance of which wraps; return the bits used of each lane.
+
+    Two rows that fit into 32 bits a lane together are appended as one.
+    """
+    rest, delta = lay.kept + signed, lay.code == DELTA
+    together = 2 * (lay.exponent_bits + rest) <= 32
+    top = (1 << lay.exponent_bits) - 1
+    base, lanes, position = splat(top >> 1), splat(0), 0
+    for first in range(0, widths.size, GROUP_ROWS):
+        for row in range(first, first + GROUP_ROWS, 2):
+            prefetch(words, row * 8 + AHEAD)
+            prefetch(words, row * 8 + 8 + AHEAD)
+            word, width = load(words, row * 8), as_int(widths[np.uint64(row)])
+            bits = width + 1 + rest
+            if delta and row == first:
+                exponent = (word >> lay.mantissa_bits) & top
+                base, bits = _base_of(exponent, top >> 1), lay.exponent_bits + rest
+                symbol = exponent | (_tail(word, lay, signed) << lay.exponent_bits)
+            else:
+                symbol = _near_symbol(word, width, base, lay, signed)
+            word, width = load(words, row * 8 + 8), as_int(widths[np.uint64(row + 1)])
+            second = _near_symbol(word, width, base, lay, signed)
+            if together:
+                symbol = symbol | (second << bits)
+                lanes, position = _append(symbol, bits + width + 1 + rest, lanes, position, out)
+            else:
+                lanes, position = _append(symbol, bits, lanes, position, out)
+                lanes, position = _append(second, width + 1 + rest, lanes, position, out)
+    if position & 31:
+        store(lanes, out, (position >> 5) * 8)
+    return position
+
+
+@compiled
 def _pack_fixed(words: Words, lay: Layout, signed: int, rows: int, out: NDArray[np.uint32]) -> int:
     """Pack whole rows with fixed exponent fields; a limited 0 has the code 0."""
     top, bits = (1 << lay.exponent_bits) - 1, lay.field_bits + lay.kept + signed
@@ -391,9 +516,11 @@ def _fixed_offset(lay: Layout) -> int:
 
 @compiled
 def pack_block(
-    words: Words, lay: Layout, signed: int, widths: Bytes, out: NDArray[np.uint32]
+    words: Words, lay: Layout, signed: int, widths: Bytes, near: bool, out: NDArray[np.uint32]
 ) -> int:
     """Pack one block of whole rows into `out`; return the bits used of each lane."""
+    if lay.code != FIXED and near and widths.size % GROUP_ROWS == 0:
+        return _pack_near(words, lay, signed, widths, out)
     if lay.code == BIAS:
         return _pack_bias(words, lay, signed, widths, out)
     if lay.code == DELTA:
@@ -403,61 +530,88 @@ def pack_block(
 
 @compiled
 def pack_widths(widths: Bytes, delta: bool, out: Bytes) -> None:
-    """Write the rows' 3-bit widths into zeroed `out`, without row 0 of delta's groups.
+    """Write the rows' 3-bit widths, without row 0 of delta's groups, zeros behind them.
 
-    `out` has room for whole groups: 3 bytes a group of 8 rows and one more.
+    `out` has a multiple of 4 bytes. The bytes of a group's widths are brought together two
+    and two, four and four.
     """
     begin = 1 if delta else 0
-    position = 0
-    for first in range(0, widths.size, GROUP_ROWS):
-        wide = np.int64(0)
-        for row in range(begin, min(GROUP_ROWS, widths.size - first)):
-            wide |= np.int64(widths[np.uint64(first + row)]) << (3 * (row - begin))
-        at = np.uint64(position >> 3)
-        wide <<= position & 7
-        out[at] |= np.uint8(wide & 0xFF)
-        for byte in range(1, 4):
-            if wide >> (8 * byte):
-                out[at + np.uint64(byte)] |= np.uint8((wide >> (8 * byte)) & 0xFF)
-        position += 3 * (GROUP_ROWS - begin)
+    size, whole = 3 * (GROUP_ROWS - begin), widths.size // GROUP_ROWS
+    groups, words = widths[: whole * GROUP_ROWS].view(np.uint64), out.view(np.uint32)
+    waiting, held, at = 0, 0, 0
+    for group in range(whole):
+        wide = as_int(groups[np.uint64(group)])
+        wide = (wide | wide >> 5) & PAIRS
+        wide = (wide | wide >> 10) & FOURS
+        wide = ((wide | wide >> 20) & 0xFFFFFF) >> (3 * begin)
+        waiting |= wide << held
+        held += size
+        if held >= 32:
+            words[np.uint64(at)] = waiting & 0xFFFFFFFF
+            waiting, held, at = waiting >> 32, held - 32, at + 1
+    for row in range(whole * GROUP_ROWS + begin, widths.size):
+        waiting |= as_int(widths[np.uint64(row)]) << held
+        held += 3
+    while at < words.size:
+        words[np.uint64(at)] = waiting & 0xFFFFFFFF
+        waiting, at = waiting >> 32, at + 1
 
 
 @compiled
-def _unpack_widths(stream: Bytes, begin: int, widths: Bytes) -> tuple[int, int]:
-    """Read what `pack_widths` wrote; return the sum and the largest of the widths."""
-    total, most, position = 0, 0, 0
-    for first in range(0, widths.size, GROUP_ROWS):
-        at, wide = position >> 3, 0
-        for byte in range(min(4, stream.size - at)):
-            wide |= as_int(stream[np.uint64(at + byte)]) << (8 * byte)
-        wide = (wide >> (position & 7)) << (3 * begin)
-        for row in range(min(GROUP_ROWS, widths.size - first)):
-            width = (wide >> (3 * row)) & 7 if row >= begin else 0
-            widths[np.uint64(first + row)] = np.uint8(width)
-            total, most = total + width, max(most, width)
-        position += 3 * (GROUP_ROWS - begin)
-    return total, most
+def _unpack_widths(stream: Bytes, begin: int, limit: int, widths: Bytes) -> tuple[int, int]:
+    """Read what `pack_widths` wrote; return the sum and, not 0, whether any reaches `limit`."""
+    size, whole = 3 * (GROUP_ROWS - begin), widths.size // GROUP_ROWS
+    groups, words = widths[: whole * GROUP_ROWS].view(np.uint64), stream.view(np.uint32)
+    waiting, held, at, total, reached = 0, 0, 0, 0, 0
+    for group in range(whole):
+        if held < size:
+            waiting |= as_int(words[np.uint64(at)]) << held
+            held, at = held + 32, at + 1
+        wide = (waiting & ((1 << size) - 1)) << (3 * begin)
+        waiting, held = waiting >> size, held - size
+        wide = (wide | wide << 20) & FOURS
+        wide = (wide | wide << 10) & PAIRS
+        wide = (wide | wide << 5) & SINGLES
+        groups[np.uint64(group)] = wide
+        total += (wide * ONES >> 56) & 0xFF
+        reached |= (wide + (8 - limit) * ONES) & EIGHTS
+    for row in range(whole * GROUP_ROWS + begin, widths.size):
+        if held < 3:
+            waiting |= as_int(words[np.uint64(at)]) << held
+            held, at = held + 32, at + 1
+        width = waiting & 7
+        waiting, held = waiting >> 3, held - 3
+        widths[np.uint64(row)] = np.uint8(width)
+        total, reached = total + width, reached | int(width >= limit)
+    return total, reached
 
 
 @compiled
 def unpack_widths(
     stream: Bytes,
-    delta: bool,
+    lay: Layout,
     values: Int64s,
     starts: Int64s,
     lengths: Int64s,
     widths: Bytes,
     sums: Int64s,
-    largest_width: Int64s,
+    reached: Int64s,
+    first: int,
+    last: int,
 ) -> None:
-    """Read the widths of all blocks that have metadata; `starts`, `lengths` in bytes."""
-    for block in range(values.size):
+    """Read the widths of blocks `first` to `last` (excluded) that have metadata.
+
+    `starts` and `lengths` are bytes, multiples of 4; `reached` is not 0 where a width is too
+    large for the exponents.
+    """
+    delta = int(lay.code == DELTA)
+    for block in range(first, last):
         rows = (values[block] + 7) // 8
-        if not lengths[block] or lengths[block] * 8 < 3 * (rows - (rows + 7) // 8 * int(delta)):
+        if not lengths[block] or lengths[block] * 8 < 3 * (rows - (rows + 7) // 8 * delta):
             continue
         mine = widths[block * BLOCK_ROWS : block * BLOCK_ROWS + rows]
         part = stream[starts[block] : starts[block] + lengths[block]]
-        sums[block], largest_width[block] = _unpack_widths(part, int(delta), mine)
+        sums[block], reached[block] = _unpack_widths(part, delta, lay.exponent_bits, mine)
 
 
 @compiled
@@ -468,6 +622,7 @@ def pack(
     signed: int,
     widths: Bytes,
     tops: Int64s,
+    near: NDArray[np.bool_],
     raw: NDArray[np.bool_],
     extents: Int64s,
     payload: Bytes,
@@ -478,7 +633,7 @@ def pack(
 ) -> None:
     """Write blocks `first` to `last` (excluded) into their places of the streams.
 
-    `widths` and `tops` are those of `scan`; `extents`, (4, blocks): payload start and
+    `widths`, `tops` and `near` are those of `scan`; `extents`, (4, blocks): payload start and
     length, metadata start and length, in bytes. `scratch` is a block of words.
     """
     top = (1 << lay.exponent_bits) - 1
@@ -498,12 +653,10 @@ def pack(
             _copy_whole(part, lay, scratch)
             part = scratch[: (part.size + 7) // 8 * 8]
         own = widths[block * BLOCK_ROWS : block * BLOCK_ROWS + part.size // 8]
-        bits = pack_block(part, lay, signed, own, mine.view(np.uint32))
+        bits = pack_block(part, lay, signed, own, near[block], mine.view(np.uint32))
         mine[(bits + 31) // 32 * 32 :] = 0
         if lay.code != FIXED:
-            stream = metadata[meta : meta + extents[3, block]]
-            stream[:] = 0
-            pack_widths(own, lay.code == DELTA, stream)
+            pack_widths(own, lay.code == DELTA, metadata[meta : meta + extents[3, block]])
 
 
 @compiled
@@ -526,13 +679,13 @@ def _open_tail(rest: Row, lay: Layout, signed: int) -> Row:
 @compiled
 def _open_code(value: Row, width: int, base: Row, top: int) -> Row:
     """Return the exponent fields of Gecko codes against their bases."""
-    magnitude, flag = value & ((1 << width) - 1), (value >> width) & 1
-    up, down = base + magnitude, base - magnitude
-    up = up - ((splat(0) - below(splat(top), up)) & top)
-    down = down + ((splat(0) - (below(splat(top), down) | equal(down, 0))) & top)
-    negative = splat(0) - flag
-    exponent = (up & (negative ^ 0xFFFFFFFF)) | (down & negative)
-    return exponent & (splat(0) - (unequal(magnitude, 0) | (flag ^ 1)))
+    code = value & ((2 << width) - 1)
+    negative = splat(0) - (code >> width)
+    distance = ((code & ((1 << width) - 1)) ^ negative) - negative
+    less = base - 1 + distance  # one less than the exponent, so that 0 to top - 1 are right
+    less = smaller(less, less + top)  # unsigned: below 0 is large
+    less = smaller(less, less - top)
+    return (less + 1) & (splat(0) - unequal(code, 1 << width))
 
 
 @compiled
@@ -577,6 +730,31 @@ def _unpack_delta(
 
 
 @compiled
+def _unpack_pairs(
+    lanes: NDArray[np.uint32], lay: Layout, signed: int, widths: Bytes, out: Words
+) -> None:
+    """Read whole groups of Gecko, two rows of which lie in 32 bits a lane."""
+    top, rest, delta = (1 << lay.exponent_bits) - 1, lay.kept + signed + 1, lay.code == DELTA
+    base, position = splat(top >> 1), 0
+    for first in range(0, widths.size, GROUP_ROWS):
+        for row in range(first, first + GROUP_ROWS, 2):
+            prefetch(lanes, (position >> 5) * 8 + AHEAD)
+            value, bits = _value(lanes, position, lanes.size), as_int(widths[np.uint64(row)]) + 1
+            if delta and row == first:
+                exponent, bits = value & top, lay.exponent_bits
+                base = _base_of(exponent, top >> 1)
+            else:
+                exponent = _open_code(value, bits - 1, base, top)
+            tail = _open_tail(value >> bits, lay, signed)
+            store(tail | (exponent << lay.mantissa_bits), out, row * 8)
+            value, width = value >> (bits + rest - 1), as_int(widths[np.uint64(row + 1)])
+            exponent = _open_code(value, width, base, top)
+            tail = _open_tail(value >> (width + 1), lay, signed)
+            store(tail | (exponent << lay.mantissa_bits), out, row * 8 + 8)
+            position += bits - 1 + rest + width + rest
+
+
+@compiled
 def _unpack_fixed(
     lanes: NDArray[np.uint32], lay: Layout, signed: int, rows: int, out: Words
 ) -> None:
@@ -599,6 +777,9 @@ def unpack_block(
     lanes: NDArray[np.uint32], lay: Layout, signed: int, widths: Bytes, out: Words
 ) -> None:
     """Read the whole rows that `pack_block` wrote from `lanes` into `out`."""
+    paired = widths.size % GROUP_ROWS == 0 and lay.exponent_bits + lay.kept + signed <= 16
+    if lay.code != FIXED and paired:
+        return _unpack_pairs(lanes, lay, signed, widths, out)
     if lay.code == BIAS:
         _unpack_bias(lanes, lay, signed, widths, out)
     elif lay.code == DELTA:

@@ -160,17 +160,20 @@ class Streams:
 
 
 class _Scan(NamedTuple):
-    """What one pass finds: row widths, their block sums, tops (see kernels), any sign, NaNs."""
+    """What a pass finds: row widths, their block sums, tops and near (see kernels), sign, NaNs."""
 
     widths: NDArray[np.uint8]
     sums: Int64s
     tops: Int64s
+    near: NDArray[np.bool_]
     seen: bool
     nan_lost: int
 
 
 def over_blocks(work: Callable[[int, int], T], blocks: int, threads: int) -> list[T]:
     """Call ``work(first, last)`` on equal ranges of blocks, one a thread; the GIL is free.
+
+    The calling thread takes the first range, so that one thread fewer has to be started.
 
     Raises
     ------
@@ -179,11 +182,12 @@ def over_blocks(work: Callable[[int, int], T], blocks: int, threads: int) -> lis
     """
     if threads < 1:
         raise InputError(f"threads={threads} is not allowed: 1 or more")
+    cuts = [blocks * i // threads for i in range(threads + 1)]
     if threads == 1:
         return [work(0, blocks)]
-    cuts = [blocks * i // threads for i in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, cuts[:-1], cuts[1:]))
+    with ThreadPoolExecutor(threads - 1) as pool:
+        others = pool.map(work, cuts[1:-1], cuts[2:])
+        return [work(cuts[0], cuts[1]), *others]
 
 
 class LaneContainer(Container):
@@ -235,15 +239,16 @@ class LaneContainer(Container):
         lay, limits = self.layout(fmt), self.limits(fmt) or NO_LIMITS
         blocks = -(-words.size // BLOCK_VALUES)
         widths = np.zeros(-(-words.size // ROW_VALUES), np.uint8)
-        sums, tops = np.zeros(blocks, np.int64), np.zeros(blocks, np.int64)
+        sums, tops = np.zeros((2, blocks), np.int64)
+        near = np.zeros(blocks, np.bool_)
 
         def work(first: int, last: int) -> tuple[int, int]:
             scratch = np.empty(BLOCK_VALUES, words.dtype)
-            return kernels.scan(words, lay, limits, widths, sums, tops, scratch, first, last)
+            return kernels.scan(words, lay, limits, widths, sums, tops, near, scratch, first, last)
 
         found = over_blocks(work, blocks, threads)
         seen = any(bits >> (fmt.bits - 1) for bits, _ in found)
-        return _Scan(widths, sums, tops, seen, int(sum(lost for _, lost in found)))
+        return _Scan(widths, sums, tops, near, seen, int(sum(lost for _, lost in found)))
 
     def widths_of(self, x: Array, *, signed: bool | None = None) -> tuple[NDArray[np.uint8], bool]:
         """Return the Gecko width of each row (uint8) and whether signs are stored."""
@@ -392,8 +397,8 @@ class LaneContainer(Container):
         def work(first: int, last: int) -> None:
             scratch = np.empty(BLOCK_VALUES, words.dtype)
             kernels.pack(
-                words, lay, limits, int(signed), found.widths, found.tops, blocks.raw, places,
-                payload, metadata, scratch, first, last,
+                words, lay, limits, int(signed), found.widths, found.tops, found.near,
+                blocks.raw, places, payload, metadata, scratch, first, last,
             )  # fmt: skip
 
         over_blocks(work, len(blocks.values), threads)
@@ -424,7 +429,7 @@ class LaneContainer(Container):
         if out.dtype != fmt.dtype or out.shape != (prod(stored.shape),):
             raise InputError(f"out is {out.dtype} {out.shape}, stored {fmt.dtype} {stored.shape}")
         extent = unpack_index(stored, out.size)
-        widths = self._checked_widths(stored, extent, fmt, out.size)
+        widths = self._checked_widths(stored, extent, fmt, out.size, threads)
         places = _places(extent.payload_bytes, extent.metadata_bytes)
         words, lay = out.view(fmt.word_dtype), self.layout(fmt)
         payload = np.frombuffer(stored.payload, np.uint8)
@@ -439,24 +444,29 @@ class LaneContainer(Container):
         over_blocks(work, len(extent.raw), threads)
 
     def _checked_widths(
-        self, stored: Encoded, extent: Extent, fmt: FloatFormat, size: int
+        self, stored: Encoded, extent: Extent, fmt: FloatFormat, size: int, threads: int
     ) -> NDArray[np.uint8]:
         """Return the row widths; every block's lengths are those that its widths need."""
         lay, values = self.layout(fmt), block_values(size)
         widths = np.zeros(-(-size // ROW_VALUES), np.uint8)
-        sums, most = np.zeros(values.size, np.int64), np.zeros(values.size, np.int64)
-        if lay.code != FIXED:
-            starts = np.cumsum(extent.metadata_bytes) - extent.metadata_bytes
+        sums, reached = np.zeros((2, values.size), np.int64)
+        starts = np.cumsum(extent.metadata_bytes) - extent.metadata_bytes
+        stream = np.frombuffer(stored.metadata, np.uint8)
+
+        def work(first: int, last: int) -> None:
             kernels.unpack_widths(
-                np.frombuffer(stored.metadata, np.uint8), lay.code == DELTA, values, starts,
-                extent.metadata_bytes, widths, sums, most,
+                stream, lay, values, starts, extent.metadata_bytes, widths, sums, reached,
+                first, last,
             )  # fmt: skip
+
+        if lay.code != FIXED:
+            over_blocks(work, values.size, threads)
         need = self.blocks_from_widths(sums, values, fmt, signed=stored.signed)
         plain = aligned(values * fmt.bytes)
         payload = np.where(extent.raw, plain, need.payload_bytes)
         metadata = np.where(extent.raw, 0, need.metadata_bytes)
         wrong = (payload != extent.payload_bytes) | (metadata != extent.metadata_bytes)
-        wrong |= ~extent.raw & (need.raw | (most >= lay.exponent_bits))
+        wrong |= ~extent.raw & (need.raw | (reached != 0))
         if wrong.any():
             raise InputError(
                 f"block {int(wrong.argmax())} does not have the lengths that its row widths need"

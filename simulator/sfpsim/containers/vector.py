@@ -3,7 +3,8 @@
 numba has no vector type and its loops over eight lanes stay scalar, so this file adds one.
 In compiled kernels a `Row` is LLVM's ``<8 x i32>`` (one 256-bit register, or what the
 machine has); in plain Python (``.py_func``, ``NUMBA_DISABLE_JIT=1``) the same functions
-work on arrays of eight uint32, and the operators & | ^ + - << >> are numpy's.
+work on arrays of eight uint32, and the operators & | ^ + - << >> are numpy's. Functions on
+*halves* take a row as sixteen uint16, two in a lane, the first of them in its low half.
 
 Scalars beside a row are taken to 32 bits and repeated in all lanes; shifts are by 0 .. 31.
 numba's cache does not notice a change of this file: clear it after one.
@@ -27,6 +28,7 @@ Row = NDArray[Any]
 
 WORD = ir.IntType(32)
 VECTOR = ir.VectorType(WORD, LANES)
+HALVES = ir.VectorType(ir.IntType(16), 2 * LANES)
 
 
 class RowType(types.Type):
@@ -254,6 +256,11 @@ def largest(row: Row) -> int:
     return row.max()
 
 
+def smallest(row: Row) -> int:
+    """Return the least lane, uint32."""
+    return row.min()
+
+
 def lane_sum(row: Row) -> int:
     """Return the sum of all lanes, uint32."""
     return row.sum(dtype=np.uint32)
@@ -274,7 +281,7 @@ def _reduction(name: str) -> Any:
     return call
 
 
-_or, _umax, _add = _reduction("or"), _reduction("umax"), _reduction("add")
+_or, _umax, _umin, _add = (_reduction(name) for name in ("or", "umax", "umin", "add"))
 
 
 @overload(any_bits, strict=False)
@@ -285,6 +292,11 @@ def _overload_any_bits(row: Any) -> Any:
 @overload(lane_sum, strict=False)
 def _overload_lane_sum(row: Any) -> Any:
     return (lambda row: _add(row)) if isinstance(row, RowType) else None
+
+
+@overload(smallest, strict=False)
+def _overload_smallest(row: Any) -> Any:
+    return (lambda row: _umin(row)) if isinstance(row, RowType) else None
 
 
 @overload(largest, strict=False)
@@ -392,3 +404,140 @@ def _overload_any_bits_of_8(
     r0: Any, r1: Any, r2: Any, r3: Any, r4: Any, r5: Any, r6: Any, r7: Any
 ) -> Any:
     return lambda r0, r1, r2, r3, r4, r5, r6, r7: _any_bits_of_8(r0, r1, r2, r3, r4, r5, r6, r7)
+
+
+def load_halves(words: NDArray[Any], at: int) -> Row:
+    """Return sixteen entries of `words` (uint16) from `at` on; no bounds check."""
+    return words[at : at + 2 * LANES].view(np.uint32).copy()
+
+
+@intrinsic
+def _load_halves(typing: Any, words: Any, at: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place, _ = _address(context, builder, signature.args[0], *arguments)
+        return builder.load(builder.bitcast(place, VECTOR.as_pointer()), align=1)
+
+    return ROW(words, types.intp), code
+
+
+@overload(load_halves, strict=False)
+def _overload_load_halves(words: Any, at: Any) -> Any:
+    return lambda words, at: _load_halves(words, at)
+
+
+def minus_halves(left: Row, right: Row) -> Row:
+    """Return left - right of each half, modulo 2^16."""
+    return (left.view(np.uint16) - right.view(np.uint16)).view(np.uint32)
+
+
+def plus_halves(left: Row, right: Row) -> Row:
+    """Return left + right of each half, modulo 2^16."""
+    return (left.view(np.uint16) + right.view(np.uint16)).view(np.uint32)
+
+
+def smaller_halves(left: Row, right: Row) -> Row:
+    """Return the lesser of each half."""
+    return np.minimum(left.view(np.uint16), right.view(np.uint16)).view(np.uint32)
+
+
+def larger_halves(left: Row, right: Row) -> Row:
+    """Return the greater of each half."""
+    return np.maximum(left.view(np.uint16), right.view(np.uint16)).view(np.uint32)
+
+
+def zero_halves(row: Row) -> Row:
+    """Return all ones in each half that is 0, zeros elsewhere."""
+    return np.where(row.view(np.uint16) == 0, np.uint16(0xFFFF), np.uint16(0)).view(np.uint32)
+
+
+def _on_halves(function: Any, build: Callable[[Any, Any, Any], Any]) -> None:
+    """Give `function` of two rows the code that `build` makes of their halves."""
+
+    @intrinsic
+    def call(typing: Any, left: Any, right: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pair = [builder.bitcast(argument, HALVES) for argument in arguments]
+            return builder.bitcast(build(builder, *pair), VECTOR)
+
+        return ROW(left, right), code
+
+    overload(function, strict=False)(lambda left, right: lambda left, right: call(left, right))
+
+
+_on_halves(minus_halves, lambda builder, a, b: builder.sub(a, b))
+_on_halves(plus_halves, lambda builder, a, b: builder.add(a, b))
+_on_halves(smaller_halves, _chosen("<"))
+_on_halves(larger_halves, _chosen(">"))
+
+
+@intrinsic
+def _zero_halves(typing: Any, row: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        halves = builder.bitcast(arguments[0], HALVES)
+        zero = builder.icmp_unsigned("==", halves, ir.Constant(HALVES, None))
+        return builder.bitcast(builder.sext(zero, HALVES), VECTOR)
+
+    return ROW(row), code
+
+
+@overload(zero_halves, strict=False)
+def _overload_zero_halves(row: Any) -> Any:
+    return lambda row: _zero_halves(row)
+
+
+def first_lanes(row: Row) -> Row:
+    """Return lanes 0 to 3 twice."""
+    return np.concatenate([row[:4], row[:4]])
+
+
+def last_lanes(row: Row) -> Row:
+    """Return lanes 4 to 7 where they are, zeros before them."""
+    return np.concatenate([np.zeros(4, np.uint32), row[4:]])
+
+
+def _shuffled(function: Any, lanes: list[int]) -> None:
+    """Give `function` of one row the code that takes these lanes; 8 and up are zeros."""
+
+    @intrinsic
+    def call(typing: Any, row: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            mask = ir.Constant(VECTOR, lanes)
+            return builder.shuffle_vector(arguments[0], ir.Constant(VECTOR, None), mask)
+
+        return ROW(row), code
+
+    overload(function, strict=False)(lambda row: lambda row: call(row))
+
+
+_shuffled(first_lanes, [0, 1, 2, 3, 0, 1, 2, 3])
+_shuffled(last_lanes, [8, 8, 8, 8, 4, 5, 6, 7])
+
+
+def any_halves_of_4(r0: Row, r1: Row, r2: Row, r3: Row) -> Row:
+    """Return the OR of the first eight halves of row i in lane 2 i, of the others behind it."""
+    halves = np.stack([r0, r1, r2, r3]).view(np.uint16).reshape(8, 8)
+    return np.bitwise_or.reduce(halves, axis=1).astype(np.uint32)
+
+
+@intrinsic
+def _any_halves_of_4(typing: Any, r0: Any, r1: Any, r2: Any, r3: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows = list(arguments)
+        for halves in HALVINGS[:2]:
+            low, high = (ir.Constant(VECTOR, lanes) for lanes in halves)
+            pairs = zip(rows[::2], rows[1::2], strict=True)
+            rows = [
+                builder.or_(builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high))
+                for a, b in pairs
+            ]
+        both = builder.or_(rows[0], builder.lshr(rows[0], ir.Constant(VECTOR, [16] * LANES)))
+        order = ir.Constant(VECTOR, [0, 4, 1, 5, 2, 6, 3, 7])
+        both = builder.shuffle_vector(both, ir.Constant(VECTOR, ir.Undefined), order)
+        return builder.and_(both, ir.Constant(VECTOR, [0xFFFF] * LANES))
+
+    return ROW(r0, r1, r2, r3), code
+
+
+@overload(any_halves_of_4, strict=False)
+def _overload_any_halves_of_4(r0: Any, r1: Any, r2: Any, r3: Any) -> Any:
+    return lambda r0, r1, r2, r3: _any_halves_of_4(r0, r1, r2, r3)
