@@ -56,15 +56,31 @@ def _put_plane(out: Bytes, position: int, crossed: int, plane: int) -> int:
 
 
 @compiled
+def _eight_planes(block: Int64s, bit: int) -> int:
+    """Return bits `bit` .. `bit` + 7 of the 7 differences: a byte a plane, a bit a difference.
+
+    The bytes of the differences are a matrix of 8 x 8 bits, which is transposed by halves.
+    """
+    square = 0
+    for i in range(DELTAS):
+        square |= (((block[i + 1] - block[i]) >> bit) & 0xFF) << (8 * i)
+    low = (square ^ square >> 7) & 0x00AA00AA00AA00AA
+    square ^= low ^ low << 7
+    low = (square ^ square >> 14) & 0x0000CCCC0000CCCC
+    square ^= low ^ low << 14
+    low = (square ^ square >> 28) & 0x00000000F0F0F0F0
+    return square ^ low ^ low << 28
+
+
+@compiled
 def _put_block(out: Bytes, position: int, block: Int64s, size: int) -> int:
     """Write 8 words: the first as it is, the bit planes of the 7 differences, lowest first."""
-    first = _turned(block[0], size)
+    first = _turned(block[0], size) if out.size else 0
     position = put(out, position, first, size)
-    below, run = 0, 0
+    below, run, eight = 0, 0, 0
     for bit in range(size + 1):
-        plane = 0
-        for i in range(DELTAS):
-            plane |= (((block[i + 1] - block[i]) >> bit) & 1) << i
+        eight = eight >> 8 if bit & 7 else _eight_planes(block, bit)
+        plane = eight & 0x7F
         if plane == below:
             run += 1
             continue
