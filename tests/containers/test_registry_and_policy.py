@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from sfpsim.containers import registry
@@ -6,6 +7,7 @@ from sfpsim.containers.registry import known, parse_container, parse_list
 from sfpsim.containers.sfp import Sfp, SfpFromTrace
 from sfpsim.errors import InputError
 from sfpsim.formats import BF16, FP32
+from sfpsim.testing.specs import ALL
 
 FP32_C = parse_container("fp32")
 
@@ -50,6 +52,15 @@ def test_lengths_given_singly():
         ("int", "n must be given"),
         ("int:n=0", "1 to 16"),
         ("int:n=4,range=48", "power of two"),
+        ("int:n=4,range=4", "power of two"),
+        ("int:n=17", "1 to 16"),
+        ("bdi:line=48", "32, 64"),
+        ("gist:dpr=fp9", "none, fp16, fp10, fp8"),
+        ("ebpc:block=16", "takes no keys"),
+        ("apack:ranges=8", "takes no keys"),
+        ("crest:m=24", "0 to 23"),
+        ("js+nvfp4", "nothing of the whole tensor"),
+        ("js+js+crest", "nothing of the whole tensor"),
         ("", "unknown container"),
         ("gecko-bias:m=4", "takes no keys"),
         ("sfp:m=24", "0 to 23"),
@@ -69,6 +80,15 @@ def test_lengths_given_singly():
 def test_what_is_wrong_is_said(text, says):
     with pytest.raises(InputError, match=says):
         parse_container(text)
+
+
+@pytest.mark.parametrize("spec", ALL)
+def test_types_that_are_not_held_are_named_with_those_that_are(spec):
+    container = parse_container(spec)
+    for dtype in ("float64", "int32", "bool"):
+        for use in (container.measure, container.quantize, container.encode, container.rows):
+            with pytest.raises(InputError, match=f"{dtype}.*float32, bfloat16, float16"):
+                use(np.zeros(9, dtype))
 
 
 def test_lists_continue_a_container_at_an_equals_sign():

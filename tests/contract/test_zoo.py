@@ -93,10 +93,9 @@ def around(x):
 
 
 def edges(spec):
-    dtype = ML.get(spec)
-    if dtype is None or np.dtype(dtype).itemsize > 1:
-        return np.zeros(0, np.float32)
-    return around(single(np.arange(256, dtype=np.uint8).view(dtype)))
+    dtype = ML[spec if spec in ML else f"{spec}:overflow=special"]
+    codes = np.arange(1 << min(8 * np.dtype(dtype).itemsize, 16))
+    return around(single(codes.astype(f"u{np.dtype(dtype).itemsize}").view(dtype)))
 
 
 @pytest.mark.parametrize("spec", ML)
@@ -124,6 +123,68 @@ def test_rounding_is_that_of_gfloat(spec, source):
     theirs = theirs.astype(np.float32)
     same = (ours.view(np.uint32) == theirs.view(np.uint32)) | (np.isnan(ours) & np.isnan(theirs))
     assert same.all(), x[~same][:5]
+
+
+def of_gfloat(exponent_bits, mantissa_bits):
+    """An IEEE-like format of gfloat; precision counts the hidden one."""
+    return gfloat.FormatInfo(
+        f"1-{exponent_bits}-{mantissa_bits}", 1 + exponent_bits + mantissa_bits,
+        mantissa_bits + 1, bias=2 ** (exponent_bits - 1) - 1, is_signed=True,
+        domain=gfloat.Domain.Extended, has_nz=True, num_high_nans=2**mantissa_bits - 1,
+        has_subnormals=True, is_twos_complement=False,
+    )  # fmt: skip
+
+
+OTHER = [(2, 1), (2, 3), (3, 2), (4, 1), (5, 2), (5, 10), (6, 9), (8, 1), (8, 3), (8, 7), (8, 16)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "exponent_bits", "mantissa_bits", "saturate"),
+    [
+        *((f"float:e={e},m={m}", e, m, False) for e, m in OTHER),
+        *((f"float:e={e},m={m},overflow=saturate", e, m, True) for e, m in OTHER),
+        ("tf32", 8, 10, False),
+    ],
+)
+@pytest.mark.parametrize("source", ["bf16", "fp32", "edges"])
+def test_any_float_is_rounded_as_by_gfloat(spec, exponent_bits, mantissa_bits, saturate, source):
+    container = parse_container(spec)
+    x = {"bf16": ALL_BF16, "fp32": RANDOM_FP32}.get(source)
+    if x is None:
+        x = around(np.unique(container.quantize(RANDOM_FP32[:20_000])))
+    x = x[~np.isnan(single(x))]
+    mode = gfloat.RoundMode.TiesToAway if spec == "tf32" else gfloat.RoundMode.TiesToEven
+    theirs = gfloat.round_ndarray(
+        of_gfloat(exponent_bits, mantissa_bits), single(x).astype(np.float64), mode, saturate
+    ).astype(np.float32)
+    if x.dtype != np.float32:  # the source is rounded to again when it is given back
+        theirs = single(theirs.astype(x.dtype))
+    ours = single(container.quantize(x))
+    same = ours.view(np.uint32) == theirs.view(np.uint32)
+    assert same.all(), (x[~same][:5], ours[~same][:5], theirs[~same][:5])
+
+
+@pytest.mark.parametrize(
+    ("spec", "numbers"),
+    [  # OFP8 1.0, tables 1 and 2; MX 1.0, tables 2 to 6: largest, least normal, subnormals
+        ("fp8-e4m3", {0x7E: 448, 0x08: 2**-6, 0x07: 0.875 * 2**-6, 0x01: 2**-9}),
+        ("fp8-e5m2", {0x7B: 57344, 0x04: 2**-14, 0x03: 0.75 * 2**-14, 0x01: 2**-16}),
+        ("fp6-e3m2", {0x1F: 28, 0x04: 0.25, 0x03: 0.1875, 0x01: 0.0625}),
+        ("fp6-e2m3", {0x1F: 7.5, 0x08: 1, 0x07: 0.875, 0x01: 0.125}),
+        ("fp4-e2m1", {0x7: 6, 0x6: 4, 0x5: 3, 0x4: 2, 0x3: 1.5, 0x2: 1, 0x1: 0.5}),
+        ("mxint8", {0x7F: 1 + 63 / 64, 0x40: 1, 0x01: 1 / 64}),
+    ],
+)
+def test_codes_stand_for_the_published_numbers(spec, numbers):
+    container = parse_container(spec)
+    for code, value in numbers.items():
+        x = np.array([value, -value, 1.0], np.float32)
+        stored = container.encode(x)
+        bits = int.from_bytes(stored.payload, "little")
+        width = container.fields(format_of(x.dtype)).bits
+        negative = (1 << width) - code if spec == "mxint8" else code | 1 << (width - 1)
+        assert (bits % (1 << width), (bits >> width) % (1 << width)) == (code, negative)
+        assert bits_equal(container.decode(stored), x)
 
 
 def mx_blocks():

@@ -88,7 +88,13 @@ def unpack_codes(data: NDArray[np.uint8], bits: int, codes: Words) -> None:
 
 def as_fp32(x: Array, multiple: int = 8) -> Words:
     """Return `x` as FP32 words, exactly, filled with zeros to a multiple of values."""
-    words = words_of(x if format_of(x.dtype) == FP32 else convert(x, FP32))
+    fmt = format_of(x.dtype)
+    if fmt.exponent_bits == FP32.exponent_bits:  # the same number, with a shorter mantissa
+        words = words_of(x)
+        if fmt != FP32:
+            words = np.left_shift(words, FP32.bits - fmt.bits, dtype=np.uint32)
+    else:
+        words = words_of(convert(x, FP32))
     missing = -words.size % multiple
     return np.concatenate([words, np.zeros(missing, np.uint32)]) if missing else words
 

@@ -117,7 +117,7 @@ class Gist(CodedContainer):
 
     def quantize(self, x: Array) -> Array:
         """Round to the reduced precision, where there is one."""
-        return np.array(x, order="C") if self.dpr == "none" else self._small.quantize(x)
+        return super().quantize(x) if self.dpr == "none" else self._small.quantize(x)
 
     def measure_blocks(self, x: Array, *, signed: bool | None = None) -> BlockSizes:
         """Count the sizes of every block."""
