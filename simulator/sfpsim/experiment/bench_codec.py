@@ -98,7 +98,14 @@ def _compressors(x: NDArray[Any]) -> dict[str, tuple[str, Callable[[Any], tuple[
                 m.standalone.simple_decompress,
             ),
         ),
+        "zipnn": ("zipnn", partial(_zipnn, x)),
     }  # fmt: skip
+
+
+def _zipnn(x: NDArray[Any], module: Any) -> tuple[Call, Any]:
+    """Return ZipNN's packing call and what unpacks; it asks for bytes, made before."""
+    codec = module.ZipNN(input_format="byte", bytearray_dtype=x.dtype.name, threads=1)
+    return partial(codec.compress, x.tobytes()), codec.decompress
 
 
 def _peers(x: NDArray[Any]) -> Iterator[tuple[str, str, Call]]:
