@@ -1,5 +1,8 @@
 """The contract suite over the whole registry, and every container against its naive reference."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 import naive
 from sfpsim.containers import registry
+from sfpsim.containers.lanes import Streams, over_blocks
 from sfpsim.errors import InputError
 from sfpsim.formats import FORMATS, format_of
 from sfpsim.testing import specs
@@ -150,6 +154,54 @@ def test_widths_that_no_exponent_needs_are_refused(row):
     forged = (widths ^ (0o44 ^ 0o17) << (3 * row)).to_bytes(len(stored.metadata), "little")
     with pytest.raises(InputError, match="row widths"):
         container.decode(replace(stored, metadata=forged))
+
+
+@pytest.mark.parametrize("spec", ["gecko-bias", "sfp:m=4,exponent=gecko-delta", "sfp:m=2,e=4"])
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_threads_share_the_blocks_and_change_no_byte(spec, threads):
+    container, x = registry.parse_container(spec), CASES["fp32 three blocks"]
+    stored, streams, back = container.encode(x), Streams.room_for(x), np.empty_like(x)
+    blocks, _ = container.encode_into(x, streams, threads=threads)
+    assert streams.payload[: blocks.payload_bytes.sum()].tobytes() == stored.payload
+    assert streams.metadata[: blocks.metadata_bytes.sum()].tobytes() == stored.metadata
+    measured = container.measure_blocks(x, threads=threads)
+    assert measured.payload_bytes.tolist() == blocks.payload_bytes.tolist()
+    container.decode_into(stored, back, threads=threads)
+    assert bits_equal(back, container.quantize(x))
+
+
+@pytest.mark.parametrize("bad", [0, 5, 9])
+def test_an_error_in_any_range_is_an_error_once_all_ranges_are_done(bad):
+    done = []
+
+    def work(first, last):
+        done.append(first)
+        if first <= bad < last:
+            raise InputError(f"block {bad}")
+
+    with pytest.raises(InputError, match=f"block {bad}"):
+        over_blocks(work, 10, 3)
+    assert sorted(done) == [0, 3, 6]
+
+
+FORKED = """
+import os, signal
+import numpy as np
+from sfpsim.containers.registry import parse_container
+container, x = parse_container("gecko-bias"), np.ones(70_000, np.float32)
+first = container.measure_blocks(x, threads=2).payload_bytes.tolist()
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    os._exit(container.measure_blocks(x, threads=2).payload_bytes.tolist() != first)
+raise SystemExit(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_has_threads_of_its_own():
+    done = subprocess.run([sys.executable, "-c", FORKED], check=False, timeout=120)
+    assert done.returncode == 0
 
 
 def test_a_broken_container_is_found():

@@ -6,9 +6,12 @@ The layout in memory and the 64-bit index entry are described in docs/containers
 from __future__ import annotations
 
 import abc
+import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 from math import prod
 from typing import ClassVar, Literal, NamedTuple, TypeVar
 
@@ -170,10 +173,21 @@ class _Scan(NamedTuple):
     nan_lost: int
 
 
+@cache
+def _helpers(count: int) -> ThreadPoolExecutor:
+    """Return threads that stay: to start one takes as long as a thousand rows of work.
+
+    A forked process has the pool without its threads, so it makes its own.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_helpers.cache_clear)
+    return ThreadPoolExecutor(count, thread_name_prefix="sfpsim-blocks")
+
+
 def over_blocks(work: Callable[[int, int], T], blocks: int, threads: int) -> list[T]:
     """Call ``work(first, last)`` on equal ranges of blocks, one a thread; the GIL is free.
 
-    The calling thread takes the first range, so that one thread fewer has to be started.
+    The calling thread takes the first range.
 
     Raises
     ------
@@ -182,12 +196,15 @@ def over_blocks(work: Callable[[int, int], T], blocks: int, threads: int) -> lis
     """
     if threads < 1:
         raise InputError(f"threads={threads} is not allowed: 1 or more")
-    cuts = [blocks * i // threads for i in range(threads + 1)]
     if threads == 1:
         return [work(0, blocks)]
-    with ThreadPoolExecutor(threads - 1) as pool:
-        others = pool.map(work, cuts[1:-1], cuts[2:])
-        return [work(cuts[0], cuts[1]), *others]
+    cuts = [blocks * i // threads for i in range(threads + 1)]
+    others = [_helpers(threads - 1).submit(work, *ends) for ends in pairwise(cuts[1:])]
+    try:
+        mine = work(cuts[0], cuts[1])
+    finally:
+        wait(others)
+    return [mine, *(other.result() for other in others)]
 
 
 class LaneContainer(Container):
