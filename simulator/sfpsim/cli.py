@@ -51,6 +51,11 @@ TimelineFile = Annotated[
     Path | None,
     typer.Option("--timeline", metavar="FILE", help="Tracks and counters for Perfetto (.json.gz)."),
 ]
+Sample = Annotated[
+    float | None,
+    typer.Option("--sample", metavar="FRACTION", help="Simulate windows of this share of the tiles "
+                 "and extrapolate; fraction and error are shown."),
+]  # fmt: skip
 PerTensor = Annotated[bool, typer.Option("--per-tensor", help="List every tensor in the JSON.")]
 
 
@@ -94,7 +99,7 @@ def split_policies(texts: list[str]) -> list[str]:
 def _compare(
     trace: Any, policies: list[str], machine: str, detail: str | None = None,
     per_tensor: bool = False, out: Path | None = None, timeline: Path | None = None,
-    export: tuple[Path, str] | None = None,
+    export: tuple[Path, str] | None = None, sample: float | None = None,
 ) -> Any:  # fmt: skip
     """Compare; whatever can be wrong with what was asked for is found before any work.
 
@@ -115,6 +120,7 @@ def _compare(
             traffic = stack.enter_context(_traffic(*export, chosen.memory.channels))
         options: dict[str, Any] = {
             "machine": chosen, "detail": detail, "per_tensor": per_tensor, "timeline": steps,
+            "sample": sample,
             "progress": stack.enter_context(progress("measuring")),
         }  # fmt: skip
         if export is None:
@@ -213,6 +219,7 @@ def replay(
     ],
     machine: MachineName = DEMO_MACHINE,
     detail: DetailName = None,
+    sample: Sample = None,
     per_tensor: PerTensor = False,
     out: Out = None,
     timeline: TimelineFile = None,
@@ -243,7 +250,7 @@ def replay(
     check_target(target)
     traffic = (export, form or "dramsim3") if export is not None else None
     result = _compare(
-        open_trace(trace), policies, machine, detail, per_tensor, out, timeline, traffic
+        open_trace(trace), policies, machine, detail, per_tensor, out, timeline, traffic, sample
     )  # fmt: skip
     _deliver(result, target, out)
     say(limiter_table(result), quiet=is_stdout(target))
@@ -263,6 +270,7 @@ def compare(
     ] = None,
     machine: MachineName = DEMO_MACHINE,
     detail: DetailName = None,
+    sample: Sample = None,
     per_tensor: PerTensor = False,
     out: Out = None,
     timeline: TimelineFile = None,
@@ -273,7 +281,9 @@ def compare(
 
     check_target(target)
     policies = split_policies(containers or list(PLAIN_CONTAINERS))
-    found = _compare(open_trace(trace), policies, machine, detail, per_tensor, out, timeline)
+    found = _compare(
+        open_trace(trace), policies, machine, detail, per_tensor, out, timeline, sample=sample
+    )
     _deliver(found, target, out)
 
 
@@ -326,18 +336,27 @@ def network(
     fusion: Annotated[
         str, typer.Option("--fusion", metavar="F", help="none, producer or full.")
     ] = "full",
+    sample: Sample = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", metavar="B,B,...", help="Bases to state gains against: fp32, "
+                     "bf16, fp8 (all three by default), policies, or none."),
+    ] = None,
     out: Out = None,
+    timeline: TimelineFile = None,
     target: Json = None,
 ) -> None:  # fmt: skip
     """Simulate a published network's training or inference step."""
-    from sfpsim.experiment.network import simulate_network
-    from sfpsim.report.network import traffic_table
+    from sfpsim.experiment.network import BASES, simulate_network
+    from sfpsim.report.network import gains_table, step_table, traffic_table
     from sfpsim.report.table import limiter_table
     from sfpsim.trace.reader import open_trace
 
     check_target(target)
     policies = split_policies(containers or list(PLAIN_CONTAINERS))
     options = _step_options(optimizer, master, stash, recompute, fusion)
+    bases = split_policies(against) if against else list(BASES)
+    steps: dict[str, Any] | None = None if timeline is None else {}
     values = _sample() if profile is None else open_trace(profile)
     if out is not None:
         from sfpsim.report.write import make_folder
@@ -346,10 +365,24 @@ def network(
     with progress("replaying") as bar:
         result, comparison = simulate_network(
             name, policies, batch=batch, profile=values, machine=machine, detail=detail,
-            lengths=_lengths(lengths), mode=mode, options=options, progress=bar,
+            lengths=_lengths(lengths), mode=mode, options=options, progress=bar, sample=sample,
+            timeline=steps, against=[] if bases == ["none"] else bases,
         )  # fmt: skip
+    if timeline is not None and steps is not None:
+        from sfpsim.report.timeline import write_timeline
+
+        asked = [c.container for c in comparison.containers]
+        write_timeline({spec: steps[spec] for spec in asked}, timeline)
     _deliver(comparison, target, out, result)
-    say(traffic_table(result), quiet=is_stdout(target))
+    if out is not None:
+        from sfpsim.report.network_figures import write_network
+
+        write_network(result, machine, out)
+    quiet = is_stdout(target)
+    say(step_table(result.containers[-1]), quiet=quiet)
+    say(traffic_table(result), quiet=quiet)
+    if result.containers[-1].gains:
+        say(gains_table(result), quiet=quiet)
     say(limiter_table(comparison), quiet=is_stdout(target))
 
 

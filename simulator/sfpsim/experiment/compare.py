@@ -53,7 +53,7 @@ FIELDS = ("sign", "exponent", "mantissa", "metadata", "padding", "index", "total
 def compare(
     trace: Any, policies: Sequence[Policy | str], *, machine: str | Machine = "sfp-2024",
     detail: str | None = None, per_tensor: bool = False, progress: Progress | None = None,
-    timeline: Timeline | None = None,
+    timeline: Timeline | None = None, sample: float | None = None,
 ) -> Comparison:  # fmt: skip
     """Replay `trace` under each of `policies` on `machine`.
 
@@ -73,6 +73,9 @@ def compare(
         Called with (share done, label).
     timeline
         Filled with the simulated steps of each policy, for `sfpsim.report.timeline`.
+    sample
+        Share of the tiles to simulate, 0 to 1; the rest is extrapolated (see
+        `sfpsim.hardware.windows`). None: everything.
 
     Raises
     ------
@@ -82,7 +85,9 @@ def compare(
     parsed = [parse_policy(p) if isinstance(p, str) else p for p in policies]
     if not parsed:
         raise InputError("no container to compare: give at least one")
-    replayer = _Replayer(trace, machine, detail, per_tensor=per_tensor, timeline=timeline)
+    replayer = _Replayer(
+        trace, machine, detail, per_tensor=per_tensor, timeline=timeline, sample=sample
+    )
     return replayer.comparison(_side_by_side(replayer, parsed, progress))
 
 
@@ -90,6 +95,7 @@ def replay(
     trace: Any, policy: Policy | str, *, machine: str | Machine = "sfp-2024",
     detail: str | None = None, per_tensor: bool = False, progress: Progress | None = None,
     timeline: Timeline | None = None, observer: BurstObserver | None = None,
+    sample: float | None = None,
 ) -> Comparison:  # fmt: skip
     """Replay `trace` under one policy; see `compare`.
 
@@ -98,8 +104,9 @@ def replay(
     """
     parsed = parse_policy(policy) if isinstance(policy, str) else policy
     replayer = _Replayer(
-        trace, machine, detail, per_tensor=per_tensor, timeline=timeline, observer=observer
-    )
+        trace, machine, detail, per_tensor=per_tensor, timeline=timeline, observer=observer,
+        sample=sample,
+    )  # fmt: skip
     return replayer.comparison(_side_by_side(replayer, [parsed], progress))
 
 
@@ -153,7 +160,13 @@ class _Replayer:
     def __init__(
         self, trace: Any, machine: str | Machine, detail: str | None, *, per_tensor: bool,
         timeline: Timeline | None, observer: BurstObserver | None = None,
+        sample: float | None = None,
     ) -> None:  # fmt: skip
+        if sample is not None and not 0 < sample < 1:
+            raise InputError(f"sample={sample}: a share above 0 and below 1")
+        if sample is not None and (timeline is not None or observer is not None):
+            raise InputError(f"sample={sample}: a timeline or an address trace takes every burst")
+        self.sample = sample
         self.trace = trace
         self.timeline = timeline
         self.observer = observer
@@ -197,7 +210,7 @@ class _Replayer:
         for plans in steps:
             simulation = StepSimulation(
                 self.tensors, policy, plans, self.detail, self.observer,
-                tiles=self.timeline is not None,
+                tiles=self.timeline is not None, sample=self.sample,
             )  # fmt: skip
             out.append(simulation.run(partial(_tell_tasks, progress, before, total, policy.spec)))
             before += len(plans)
@@ -294,6 +307,7 @@ class _Replayer:
         found = sum((k.quality for k in covered), Quality())
         se = float(np.sqrt(sum(k.total_bits_se**2 for k in covered)))
         ends = sum(step.run.end_ps for step in steps)
+        sampled = [step.sampling for step in steps if step.sampling is not None]
         read = sum(layer.read_bytes for layer in layers)
         write = sum(layer.write_bytes for layer in layers)
         reserved = max((u.reserved_bytes for s in steps for u in s.usage), default=0)
@@ -315,6 +329,8 @@ class _Replayer:
             sqnr_db=found.sqnr_db,
             nan_lost=sizes.nan_lost,
             time_ns=ends / c.PS_PER_NS,
+            time_error_ns=sum(s.error_ps for s in sampled) / c.PS_PER_NS,
+            simulated_share=min((s.fraction for s in sampled), default=1.0),
             read_bytes=read,
             write_bytes=write,
             compulsory_bytes=sum(layer.compulsory_bytes for layer in layers),
@@ -405,7 +421,11 @@ class _Replayer:
             ),
             exponents=_exponents(self.trace),
             containers=results,
-            notes=[*_notes(self.trace), *self._capacity_notes(results)],
+            notes=[
+                *_notes(self.trace),
+                *_sampling_notes(results),
+                *self._capacity_notes(results),
+            ],
         )
 
     def _capacity_notes(self, results: list[ContainerResult]) -> list[str]:
@@ -417,6 +437,15 @@ class _Replayer:
             for r in results
             if r.totals.reserved_bytes > holds
         ]
+
+
+def _sampling_notes(results: list[ContainerResult]) -> list[str]:
+    return [
+        f"{r.container}: {r.totals.simulated_share:.1%} of the bursts were simulated, in windows; "
+        f"time within {r.totals.time_error_ns / max(r.totals.time_ns, 1e-9):.2%}"
+        for r in results
+        if r.totals.simulated_share < 1 or r.totals.time_error_ns
+    ]
 
 
 def _hash(machine: Machine, results: list[ContainerResult], level: str) -> str:

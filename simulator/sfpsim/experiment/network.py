@@ -23,9 +23,9 @@ import numpy as np
 from sfpsim._version import __version__
 from sfpsim.containers.policy import Policy
 from sfpsim.errors import InputError, one_of
-from sfpsim.experiment.compare import Progress, compare
+from sfpsim.experiment.compare import Progress, Timeline, compare
 from sfpsim.experiment.inforce import IntegersFromTrace, parse_in_force
-from sfpsim.experiment.result import Comparison, ContainerResult, Energy, LayerResult, Struct
+from sfpsim.experiment.result import Band, Comparison, ContainerResult, Energy, LayerResult, Struct
 from sfpsim.experiment.tensors import FLOATS
 from sfpsim.formats import FORMATS
 from sfpsim.hardware.machine import Machine, load_machine
@@ -50,6 +50,31 @@ ROLES: dict[Use, Role] = {
 }
 
 
+BASES = {  # everything in one type; FP8 as usual: E4M3 forward, E5M2 for the rest
+    "fp32": "all=fp32",
+    "bf16": "all=bf16",
+    "fp8": "weight=fp8-e4m3;activation=fp8-e4m3;"
+    + ";".join(f"{role}=fp8-e5m2" for role in ("gradient", "optimizer", "other")),
+}
+
+
+class Gain(Struct, frozen=True, kw_only=True):
+    """A step against the same step in a base: how many times less it takes.
+
+    `speed_up` is as simulated, `speed_up_band` at mapping utilisations of both; energy by the
+    low, middle and high tables; `traffic` is the ratio of all bytes moved.
+    """
+
+    base: str
+    policy: str
+    speed_up: float
+    speed_up_band: Band
+    energy_low: float
+    energy_middle: float
+    energy_high: float
+    traffic: float
+
+
 class NetworkContainer(Struct, frozen=True, kw_only=True):
     """A network's step under one policy; see docs/results.md."""
 
@@ -58,7 +83,16 @@ class NetworkContainer(Struct, frozen=True, kw_only=True):
     compulsory_bytes: int
     traffic_bytes: int
     time_ns: float
+    time_error_ns: float
+    simulated_share: float
+    time_band_ns: Band
+    bandwidth_gbps: float | None
+    break_even_gbps: float | None
+    bound: float | None
     energy_pj: Energy
+    energy_low_pj: Energy
+    energy_high_pj: Energy
+    gains: list[Gain]
     layers: list[LayerResult]
 
 
@@ -88,6 +122,7 @@ class NetworkResult(Struct, frozen=True, kw_only=True):
     machine_hash: str
     memory_detail: str
     mode: str
+    config_hash: str
     profile: str
     optimizer: str | None
     master_weights: bool
@@ -431,6 +466,8 @@ def simulate_network(
     machine: str | Machine = "sfp-2024", detail: str | None = None,
     lengths: tuple[float, ...] | None = None, mode: str = "training",
     options: StepOptions | None = None, progress: Progress | None = None,
+    sample: float | None = None, timeline: Timeline | None = None,
+    against: Sequence[str] = (),
 ) -> tuple[NetworkResult, Comparison]:  # fmt: skip
     """Simulate a published network's step under each policy.
 
@@ -439,7 +476,7 @@ def simulate_network(
     name
         A published network, a file of one, or a `Network` (see `find_network` and
         `record_module`).
-    policies, machine, detail, progress
+    policies, machine, detail, progress, sample, timeline
         As `compare`.
     batch
         Samples a step.
@@ -451,6 +488,8 @@ def simulate_network(
         ``training`` or ``inference``.
     options
         How the training step is done; as the papers do it by default.
+    against
+        Bases to state gains against: names of `BASES`, or policies.
 
     Raises
     ------
@@ -465,7 +504,15 @@ def simulate_network(
     trace = NetworkTrace(network, batch, profile, lengths, kind, buffer // 2, chosen_options)
     parsed = [parse_in_force(p) if isinstance(p, str) else p for p in policies]
     _check_lengths(lengths, parsed)
-    found = compare(trace, parsed, machine=chosen, detail=detail, progress=progress)
+    bases = {name: BASES.get(name, name) for name in against}
+    asked = len(parsed)
+    parsed += [parse_in_force(policy) for policy in bases.values()]
+    whole = compare(
+        trace, parsed, machine=chosen, detail=detail, progress=progress, sample=sample,
+        timeline=timeline,
+    )  # fmt: skip
+    found = msgspec.structs.replace(whole, containers=whole.containers[:asked])
+    references = dict(zip(bases, whole.containers[asked:], strict=True))
     traffic = step_traffic(trace, item, buffer)
     result = NetworkResult(
         sfpsim=__version__,
@@ -484,7 +531,8 @@ def simulate_network(
         macs=network.macs,
         parameters=network.parameters,
         traffic=traffic,
-        containers=[_container(c, traffic) for c in found.containers],
+        config_hash=found.config_hash,
+        containers=[_container(c, traffic, references) for c in found.containers],
         notes=[
             f"values of {profile.label} stand for the network's; {_stash_note(chosen_options)}",
             *_mode_notes(trace),
@@ -594,7 +642,9 @@ def stashed(plans: Sequence[PassPlan]) -> list[TensorRecord]:
     return list(read.values())
 
 
-def _container(c: ContainerResult, traffic: StepTraffic) -> NetworkContainer:
+def _container(
+    c: ContainerResult, traffic: StepTraffic, references: dict[str, ContainerResult]
+) -> NetworkContainer:
     t = c.totals
     return NetworkContainer(
         container=c.container,
@@ -602,8 +652,34 @@ def _container(c: ContainerResult, traffic: StepTraffic) -> NetworkContainer:
         compulsory_bytes=traffic.compulsory_bytes,
         traffic_bytes=t.read_bytes + t.write_bytes,
         time_ns=t.time_ns,
+        time_error_ns=t.time_error_ns,
+        simulated_share=t.simulated_share,
+        time_band_ns=t.time_band_ns,
+        bandwidth_gbps=t.bandwidth_gbps,
+        break_even_gbps=t.break_even_gbps,
+        bound=t.bound,
         energy_pj=t.energy_pj,
+        energy_low_pj=t.energy_low_pj,
+        energy_high_pj=t.energy_high_pj,
+        gains=[_gain(name, base, c) for name, base in references.items()],
         layers=c.layers,
+    )
+
+
+def _gain(name: str, base: ContainerResult, mine: ContainerResult) -> Gain:
+    a, b = base.totals, mine.totals
+    band = {
+        f: getattr(a.time_band_ns, f) / getattr(b.time_band_ns, f) for f in Band.__struct_fields__
+    }
+    return Gain(
+        base=name,
+        policy=base.container,
+        speed_up=a.time_ns / b.time_ns,
+        speed_up_band=Band(**band),
+        energy_low=a.energy_low_pj.total / b.energy_low_pj.total,
+        energy_middle=a.energy_pj.total / b.energy_pj.total,
+        energy_high=a.energy_high_pj.total / b.energy_high_pj.total,
+        traffic=(a.read_bytes + a.write_bytes) / (b.read_bytes + b.write_bytes),
     )
 
 

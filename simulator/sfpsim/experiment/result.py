@@ -171,6 +171,8 @@ class Totals(Struct, frozen=True, kw_only=True):
     sqnr_db: float | None
     nan_lost: int
     time_ns: float
+    time_error_ns: float = 0.0
+    simulated_share: float = 1.0
     read_bytes: int
     write_bytes: int
     compulsory_bytes: int

@@ -17,6 +17,7 @@ from sfpsim.hardware.machine import Detail
 from sfpsim.hardware.path import MemoryPath, Move, Run, Task
 from sfpsim.hardware.placement import Placed, extent_bytes, place
 from sfpsim.hardware.rows import RowStore
+from sfpsim.hardware.windows import Sampler, Sampling
 from sfpsim.trace.schema import TensorRecord
 from sfpsim.workload.training import PassPlan, Transfer
 
@@ -36,19 +37,22 @@ class StepRun:
     detail: Detail
     kept: dict[str, Kept]
     usage: list[Usage]
+    sampling: Sampling | None = None
 
 
 class StepSimulation:
     """Places the tensors of one step, turns its passes into tasks and runs them.
 
-    `tiles` says whether slices and samples of tiles are wanted.
+    `tiles` says whether slices and samples of tiles are wanted; with `sample` windows of
+    this share of the tiles are simulated and the rest is extrapolated.
     """
 
     def __init__(
         self, tensors: Tensors, policy: Policy, plans: list[PassPlan], detail: Detail,
         observer: BurstObserver | None = None, tiles: bool = False,
+        sample: float | None = None,
     ) -> None:  # fmt: skip
-        self.tiles = tiles
+        self.tiles, self.sample = tiles, sample
         self.tensors = tensors
         self.observer = observer
         self.detail = detail
@@ -66,8 +70,13 @@ class StepSimulation:
         bits = [self._bits(plan) for plan in self.plans]
         works = [work_of(p.gemm, p.macs, array, b) for p, b in zip(self.plans, bits, strict=True)]
         tasks = [self._task(p, w, placed) for p, w in zip(self.plans, works, strict=True)]
-        path = MemoryPath(self.machine, *rows.arrays(), self.detail, self.observer, self.tiles)
-        run = path.run(tasks, progress)
+        sampling = None
+        if self.sample is None:
+            path = MemoryPath(self.machine, *rows.arrays(), self.detail, self.observer, self.tiles)
+            run = path.run(tasks, progress)
+        else:
+            sampler = Sampler(self.machine, *rows.arrays(), self.detail, self.sample)
+            run, sampling = sampler.run(tasks, progress)
         if self.observer is not None:
             device = self.machine.device
             self.observer.next_step(-(-run.end_ps * device.tck_den // device.tck_ps))
@@ -80,6 +89,7 @@ class StepSimulation:
             detail=self.detail,
             kept=self.kept,
             usage=usage(self._lives(), len(tasks), self.machine.memory.extents),
+            sampling=sampling,
         )
 
     def _place(self) -> tuple[dict[str, Placed], RowStore]:

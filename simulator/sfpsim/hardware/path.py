@@ -159,13 +159,24 @@ class Dma:
     def count(self, task: Task, report: Report) -> None:
         """Count all jobs of a task, without running any."""
         for move in task.reads:
-            rows, where = move.tensor.reads, move.tensor.group
+            rows, where = self._with_index(move.tensor), move.tensor.group
             self._count(report, rows, where, move.times)
         for move in task.writes:
             blocks = np.arange(move.tensor.blocks, dtype=np.int64)
             found, extra = write_jobs(move.tensor, blocks, self.burst)
             self._count(report, found, move.tensor.group)
             self._count(report, extra, move.tensor.group[extra[:, k.J_ROWSTART]])
+
+    def _with_index(self, tensor: Placed) -> I64:
+        """Jobs that read all blocks in order, with the lines of the index that this takes."""
+        rows = tensor.reads
+        if tensor.blocks and tensor.index.length[0]:
+            cache, groups = self.machine.index_cache, self.machine.memory.groups
+            entries = cache.line_bytes // int(tensor.index.length[0])
+            first = np.arange(tensor.blocks) // groups % entries == 0
+            rows = rows.copy()
+            rows[first, k.J_IBURSTS] = -(-cache.line_bytes // self.burst)
+        return rows
 
     def _submit(self, jobs: list[tuple[I64, I64]], report: Report) -> simpy.Event:
         if not jobs:
@@ -253,12 +264,20 @@ class MemoryPath:
         self.slices: list[Slice] = []
         self.samples: list[Sample] = []
 
-    def run(self, tasks: Sequence[Task], progress: Callable[[int], None] | None = None) -> Run:
-        """Simulate `tasks` in order; `progress` is called with the tasks done."""
+    def run(
+        self, tasks: Sequence[Task], progress: Callable[[int], None] | None = None,
+        chosen: Sequence[I64] | None = None,
+    ) -> Run:  # fmt: skip
+        """Simulate `tasks` in order; `progress` is called with the tasks done.
+
+        `chosen` names the tiles of each task that run, its last one among them; all by
+        default.
+        """
         self.progress = progress
+        self.chosen = chosen or [np.arange(self.tiles_of(t), dtype=np.int64) for t in tasks]
         count = self.machine.memory.channels
         self.reports = [Report.for_channels(count) for _ in tasks]
-        self._find_writers(tasks)
+        self.find_writers(tasks)
         placed = [move.tensor for task in tasks for move in (*task.reads, *task.writes)]
         if self.coalesces and tasks and exact(placed, self.machine, self.channels.par):
             return self._run_coalesced(tasks)
@@ -305,7 +324,7 @@ class MemoryPath:
             )
         )
 
-    def _find_writers(self, tasks: Sequence[Task]) -> None:
+    def find_writers(self, tasks: Sequence[Task]) -> None:
         """Note, for every task, which earlier task wrote what it reads last."""
         latest: dict[str, int] = {}
         for number, task in enumerate(tasks):
@@ -322,7 +341,7 @@ class MemoryPath:
     def _load(self, tasks: Sequence[Task]) -> Generator[simpy.Event, Any, None]:
         for number, task in enumerate(tasks):
             tiles = self.tiles_of(task)
-            for tile in range(tiles):
+            for tile in self.chosen[number].tolist():
                 yield self.buffer.arriving.get(1)
                 yield from self._wait_written(number)
                 report, began = self.reports[number], int(self.env.now)
@@ -351,7 +370,7 @@ class MemoryPath:
 
     def _compute(self, tasks: Sequence[Task]) -> Generator[simpy.Event, Any, None]:
         """The array: one tile after the other, each once it is loaded and has room to leave."""
-        self.remaining = sum(self.tiles_of(task) for task in tasks)
+        self.remaining = sum(map(len, self.chosen))
         while self.remaining:
             number, tile, tiles, ready = yield self.buffer.loaded.get()
             task, report = tasks[number], self.reports[number]

@@ -104,10 +104,10 @@ def _table(columns: Iterable[str], text_columns: Iterable[str], title: str) -> T
     return table
 
 
-def plain_table(columns: Iterable[str], title: str) -> Table:
-    """Return an empty table whose first column is text and the others numbers."""
+def plain_table(columns: Iterable[str], title: str, text: int = 1) -> Table:
+    """Return an empty table whose first `text` columns are text and the others numbers."""
     names = list(columns)
-    return _table(names, names[:1], title)
+    return _table(names, names[:text], title)
 
 
 def comparison_table(comparison: Comparison) -> Table:
