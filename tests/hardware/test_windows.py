@@ -40,12 +40,13 @@ def test_windows_hold_the_first_tile_the_last_and_what_lies_between(tiles, least
     assert (choose(tiles, least, share, seed) == found).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "batch", "container", "name"),
     [
         ("dlrm_mlperf", 512, "fp32", "sfp-2024"),
         ("dlrm_mlperf", 512, "sfp:m=1,e=4", "sfp-2024"),
-        ("mobilenet_v3_small", 2, "bf16", "sfp-2024"),
+        ("mobilenet_v3_small", 8, "bf16", "sfp-2024"),
         ("resnet18", 1, "sfp:m=2,e=4", "sfp-2024-one-unit"),
     ],
 )

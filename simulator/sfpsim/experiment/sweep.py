@@ -7,10 +7,11 @@ A sweep file is YAML: what is replayed, and lists of values. Every combination i
     container: ["bf16", "sfp:m={m},e=4"]
     m: [1, 2, 4]
     machine: sfp-2024
-    machine.codec.decompressors: [1, 2, 4]
+    codec_units: [1, 2, 4]
 
 Names in braces of `container` are keys of the grid; a container without them is one point
-for all their values. ``machine.PART.KEY`` changes one number of the machine.
+for all their values. ``machine.PART.KEY`` changes one number of the machine; `bandwidth_gbps`,
+`codec_units` and `fifo_bytes` are short for what is changed most.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import hashlib
 import io
 import itertools
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,24 @@ import msgspec
 import yaml
 
 from sfpsim._version import __version__
-from sfpsim.errors import InputError
+from sfpsim.errors import InputError, one_of
 from sfpsim.experiment.compare import compare
 from sfpsim.experiment.network import simulate_network
 from sfpsim.experiment.result import Struct
 from sfpsim.hardware.machine import Machine, load_machine
 from sfpsim.trace.reader import open_trace
 from sfpsim.trace.writer import write_atomically
+from sfpsim.workload.layers import FUSIONS, OPTIMIZERS, RECOMPUTES, STASHES, StepOptions
 
-KEYS = ("trace", "network", "profile", "batch", "container", "machine", "detail")
+STEP_KEYS = ("lengths", "mode", "optimizer", "master_weights", "stash", "recompute", "fusion")
+KEYS = (
+    "trace", "network", "profile", "batch", "container", "machine", "detail", "sample", *STEP_KEYS,
+)  # fmt: skip
+SHORT = {  # keys of the grid that change numbers of the machine; bandwidth: see `_channels`
+    "bandwidth_gbps": ("memory.channels",),
+    "codec_units": ("codec.compressors", "codec.decompressors"),
+    "fifo_bytes": ("codec.fifo_bytes",),
+}
 MOST_POINTS = 1_000_000
 
 
@@ -50,7 +60,15 @@ class Point(Struct, frozen=True, kw_only=True):
     container: str
     machine: str = "sfp-2024"
     detail: str | None = None
-    changes: dict[str, int] = msgspec.field(default_factory=dict)
+    sample: float | None = None
+    lengths: float | tuple[float, ...] | None = None
+    mode: str = "training"
+    optimizer: str = "momentum"
+    master_weights: bool = False
+    stash: str = "paper"
+    recompute: str = "none"
+    fusion: str = "full"
+    changes: dict[str, int | float] = msgspec.field(default_factory=dict)
     keys: dict[str, Any] = msgspec.field(default_factory=dict)
 
     @property
@@ -125,12 +143,16 @@ def _fields(containers: list[Any]) -> set[str]:
 def _check_keys(lists: dict[str, list[Any]], path: str | Path) -> None:
     fields = _fields(lists["container"])
     for key in lists:
-        known = key in KEYS or key in fields or key.startswith("machine.")
+        known = key in (*KEYS, *SHORT) or key in fields or key.startswith("machine.")
         if not known:
             raise InputError(
-                f"{path}: key {key!r} does not exist: allowed are {', '.join(KEYS)}, "
+                f"{path}: key {key!r} does not exist: allowed are {', '.join((*KEYS, *SHORT))}, "
                 "machine.PART.KEY, and names in braces of container"
             )
+        if key.startswith("machine."):
+            _number_of(load_machine("sfp-2024"), key.removeprefix("machine."), str(path))
+    if "trace" in lists and (wrong := [key for key in STEP_KEYS if key in lists]):
+        raise InputError(f"{path}: key {wrong[0]!r} goes with network, not with trace")
     if missing := fields - set(lists):
         raise InputError(f"{path}: container names {sorted(missing)}, which the grid does not have")
 
@@ -142,11 +164,13 @@ def _points(lists: dict[str, list[Any]], path: str | Path) -> Iterator[Point]:
         used = _fields([text])
         fixed = {key: given[key] for key in KEYS if key in given and key != "container"}
         changes = {
-            k.removeprefix("machine."): v for k, v in given.items() if k.startswith("machine.")
-        }
+            k.removeprefix("machine."): v
+            for k, v in given.items() if k.startswith("machine.") or k in SHORT
+        }  # fmt: skip
         shown = {
-            k: v for k, v in given.items() if k in KEYS or k in used or k.startswith("machine.")
-        }
+            k: v for k, v in given.items()
+            if k in KEYS or k in used or k in SHORT or k.startswith("machine.")
+        }  # fmt: skip
         try:
             yield msgspec.convert(
                 {
@@ -161,8 +185,30 @@ def _points(lists: dict[str, list[Any]], path: str | Path) -> Iterator[Point]:
             raise InputError(f"{path}: {error}") from error
 
 
-def changed_machine(name: str, changes: dict[str, int]) -> Machine:
-    """Return the machine `name` with ``PART.KEY`` numbers changed.
+def _number_of(machine: Machine, path: str, where: str = "") -> tuple[str, str]:
+    """Return the part and the key of a number ``PART.KEY`` of a machine."""
+    part, _, key = path.partition(".")
+    inner = getattr(machine, part, None)
+    value = getattr(inner, key, None) if isinstance(inner, msgspec.Struct) else None
+    if not isinstance(value, int) or key not in getattr(inner, "__struct_fields__", ()):
+        start = f"{where}: " if where else ""
+        raise InputError(f"{start}machine.{path}: machine {machine.name} has no such number")
+    return part, key
+
+
+def _channels(machine: Machine, gbps: float) -> int:
+    """Return how many channels of the machine's device make a peak of `gbps`."""
+    count = gbps / machine.device.peak_gbps
+    if round(count) < 1 or abs(count - round(count)) > 0.005 * count:
+        raise InputError(
+            f"bandwidth_gbps={gbps}: channels of {machine.memory.device} have "
+            f"{machine.device.peak_gbps:g} GB/s each: give a multiple"
+        )
+    return round(count)
+
+
+def changed_machine(name: str, changes: Mapping[str, int | float]) -> Machine:
+    """Return the machine `name` with ``PART.KEY`` numbers, or those of `SHORT`, changed.
 
     Raises
     ------
@@ -170,13 +216,15 @@ def changed_machine(name: str, changes: dict[str, int]) -> Machine:
         If there is no such key, or a value is not allowed.
     """
     machine = load_machine(name)
-    for path, value in changes.items():
-        part, _, key = path.partition(".")
-        inner = getattr(machine, part, None)
-        if not isinstance(inner, msgspec.Struct) or key not in inner.__struct_fields__:
-            raise InputError(f"machine.{path}: machine {name} has no such number")
-        changed = msgspec.structs.replace(inner, **{key: value})
-        machine = msgspec.structs.replace(machine, **{part: changed})
+    for given, value in changes.items():
+        number = _channels(machine, value) if given == "bandwidth_gbps" else value
+        if not isinstance(number, int):
+            raise InputError(f"{given}={number}: a whole number is needed")
+        for path in SHORT.get(given, (given,)):
+            part, key = _number_of(machine, path)
+            changed = msgspec.structs.replace(getattr(machine, part), **{key: number})
+            machine = msgspec.structs.replace(machine, **{part: changed})
+    machine.__post_init__()  # replacing does not check
     return machine
 
 
@@ -194,12 +242,14 @@ def _replayed(point: Point) -> PointResult:
         profile = _sample() if point.profile is None else open_trace(point.profile)
         _, found = simulate_network(
             point.network, [point.container], batch=point.batch, profile=profile,
-            machine=machine, detail=point.detail,
+            machine=machine, detail=point.detail, sample=point.sample, mode=point.mode,
+            lengths=_lengths(point), options=_options(point),
         )  # fmt: skip
     else:
         found = compare(
-            open_trace(str(point.trace)), [point.container], machine=machine, detail=point.detail
-        )
+            open_trace(str(point.trace)), [point.container], machine=machine,
+            detail=point.detail, sample=point.sample,
+        )  # fmt: skip
     totals = found.containers[0].totals
     return PointResult(
         point=point,
@@ -213,6 +263,20 @@ def _replayed(point: Point) -> PointResult:
         bandwidth_gbps=totals.bandwidth_gbps,
         limiter=totals.limiter,
     )
+
+
+def _lengths(point: Point) -> tuple[float, ...] | None:
+    given = point.lengths
+    return (float(given),) if isinstance(given, int | float) else given
+
+
+def _options(point: Point) -> StepOptions:
+    return StepOptions(
+        optimizer=one_of("optimizer", point.optimizer, OPTIMIZERS), master=point.master_weights,
+        stash=one_of("stash", point.stash, STASHES),
+        recompute=one_of("recompute", point.recompute, RECOMPUTES),
+        fusion=one_of("fusion", point.fusion, FUSIONS),
+    )  # fmt: skip
 
 
 def _sample() -> Any:
@@ -330,6 +394,22 @@ def results_table(results: list[PointResult]) -> bytes:
             [*(r.point.keys.get(k, "") for k in keys), *(getattr(r, c) for c in COLUMNS)]
         )
     return out.getvalue().encode()
+
+
+def results_frame(results: list[PointResult]) -> Any:
+    """Return the results as a pandas DataFrame, a row a point.
+
+    Raises
+    ------
+    InputError
+        If the extra ``pandas`` is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        needed = "a data frame needs the extra 'pandas' (pip install sfpsim[pandas])"
+        raise InputError(needed) from error
+    return pandas.read_csv(io.BytesIO(results_table(results)))
 
 
 def pareto(results: list[PointResult]) -> list[PointResult]:

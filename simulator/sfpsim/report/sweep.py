@@ -11,7 +11,9 @@ from rich.table import Table
 
 from sfpsim._version import __version__
 from sfpsim.experiment.sweep import PointResult, SweepResult, pareto, results_table
-from sfpsim.report.figures import Figure, save, styled
+from sfpsim.report import palette
+from sfpsim.report.figures import FEW, Figure, save, styled
+from sfpsim.report.table import short_name
 from sfpsim.trace.writer import write_atomically
 
 MOST_ROWS = 30
@@ -42,21 +44,23 @@ def pareto_figure(results: list[PointResult]) -> Figure:
     from matplotlib.figure import Figure as Canvas
 
     sound = [r for r in results if r.error is None and r.time_ns is not None]
-    figure = Canvas(figsize=(6.5, 4.0), layout="constrained")
+    figure = Canvas(figsize=(8.6, 4.0), layout="constrained")
     axis = figure.subplots()
-    for name in dict.fromkeys(_label(r) for r in sound):
-        mine = [r for r in sound if _label(r) == name]
-        axis.scatter(
-            [(r.time_ns or 0) / 1e6 for r in mine], [(r.energy_pj or 0) / 1e9 for r in mine],
-            s=22, label=name, zorder=3,
-        )  # fmt: skip
+    names = list(dict.fromkeys(_label(r) for r in sound))
     best = pareto(results)
-    axis.step(
-        [(r.time_ns or 0) / 1e6 for r in best], [(r.energy_pj or 0) / 1e9 for r in best],
-        where="post", color="black", lw=1, label="no other is better in both", zorder=2,
-    )  # fmt: skip
-    axis.set_xlim(0, 1.05 * max((r.time_ns or 0) for r in sound) / 1e6)
-    axis.set_ylim(0, 1.05 * max((r.energy_pj or 0) for r in sound) / 1e9)
+    for number, name in enumerate(names):
+        mine = [_place(r) for r in sound if _label(r) == name]
+        few = len(names) <= FEW
+        axis.plot(*zip(*mine, strict=True), "o", ms=4.5 if few else 3, zorder=3, ls="",
+                  color=palette.container_colour(number) if few else "#aaaaaa",
+                  label=short_name(name) if few else None)  # fmt: skip
+    line = [_place(r) for r in best]
+    axis.step(*zip(*line, strict=True), where="post", color="black", lw=1, zorder=2,
+              label="no other is better in both")  # fmt: skip
+    if len(names) > FEW:
+        _name_best(axis, best)
+    for axis_name, most in zip("xy", map(max, zip(*map(_place, sound), strict=True)), strict=True):
+        getattr(axis, f"set_{axis_name}lim")(0, 1.05 * most)
     axis.set_xlabel("time, ms")
     axis.set_ylabel("energy, mJ")
     figure.legend(loc="outside right upper")
@@ -66,12 +70,27 @@ def pareto_figure(results: list[PointResult]) -> Figure:
     return Figure(
         name="pareto",
         title="Time and energy of every point",
-        caption="Every point of the sweep, a colour a container; the line joins those that no "
-        "other beats in both time and energy. A lossy container is no rival of an exact one: see "
-        "sqnr_db.",
+        caption="Every point of the sweep, a colour a container where there are few; the line "
+        "joins those that no other beats in both time and energy. Points of other networks or "
+        "batches are other work: compare within one. A lossy container is no rival of an exact "
+        "one: see sqnr_db.",
         figure=figure,
         rows=rows,
     )
+
+
+def _place(r: PointResult) -> tuple[float, float]:
+    return (r.time_ns or 0) / 1e6, (r.energy_pj or 0) / 1e9
+
+
+def _name_best(axis: Any, best: list[PointResult]) -> None:
+    """Name the containers of the line's points, each once."""
+    named: set[str] = set()
+    for r in best:
+        if _label(r) not in named:
+            named.add(_label(r))
+            axis.annotate(short_name(_label(r)), _place(r), (5, 5), fontsize=7,
+                          textcoords="offset points")  # fmt: skip
 
 
 def write_sweep(results: list[PointResult], folder: str | Path) -> SweepResult:
