@@ -98,16 +98,19 @@ def table_row(network: str, family: Family) -> PublishedBits:
     )
 
 
-def steps(network: str, machine: str, batch: int, profile: Any) -> Iterator[Step]:
-    """Simulate one network on one machine under every policy."""
+def steps(
+    network: str, machine: str, batch: int, profile: Any, sample: float | None = None
+) -> Iterator[Step]:
+    """Simulate one network on one machine under every policy; `sample` as `compare`'s."""
 
     def run(
         keys: Sequence[tuple[str, str, bool]], policies: Sequence[str],
         lengths: tuple[float, float] | None,
     ) -> Iterator[Step]:  # fmt: skip
         _, found = simulate_network(
-            network, policies, batch=batch, profile=profile, machine=machine, lengths=lengths
-        )
+            network, policies, batch=batch, profile=profile, machine=machine, lengths=lengths,
+            sample=sample,
+        )  # fmt: skip
         for (base, method, everything), result in zip(keys, found.containers, strict=True):
             t = result.totals
             yield Step(

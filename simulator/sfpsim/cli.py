@@ -448,7 +448,9 @@ def sweep(
 
 @app.command()
 def explain(
-    a: Annotated[Path, typer.Argument(metavar="A.json", help="A result of replay or compare.")],
+    a: Annotated[
+        Path, typer.Argument(metavar="A.json", help="A result of replay, compare or network.")
+    ],
     b: Annotated[Path, typer.Argument(metavar="B.json", help="Another one.")],
     container_a: Annotated[
         str | None, typer.Option("--from", metavar="C", help="Container of A; the last one.")
@@ -460,12 +462,12 @@ def explain(
 ) -> None:
     """Say why two results differ, in steps that add up."""
     from sfpsim.experiment.explain import explain as compute
-    from sfpsim.experiment.explain import load_result
+    from sfpsim.experiment.explain import load_any
     from sfpsim.report.table import explanation_tables
 
     check_target(target)
     found = compute(
-        load_result(a), load_result(b), container_a=container_a, container_b=container_b,
+        load_any(a), load_any(b), container_a=container_a, container_b=container_b,
         path_a=str(a), path_b=str(b),
     )  # fmt: skip
     write_json(target, found)

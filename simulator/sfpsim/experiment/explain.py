@@ -15,6 +15,7 @@ import msgspec
 
 from sfpsim._version import __version__
 from sfpsim.errors import InputError
+from sfpsim.experiment.network import NetworkContainer, NetworkResult
 from sfpsim.experiment.result import (
     RESULT_SCHEMA,
     Comparison,
@@ -76,6 +77,23 @@ class Explanation(Struct, frozen=True, kw_only=True):
     waterfalls: list[Waterfall]
 
 
+def load_any(path: str | Path) -> Comparison | NetworkResult:
+    """Return the result of `compare`, `replay`, `demo` or `network` in the JSON file `path`.
+
+    Raises
+    ------
+    InputError
+        As `load_result`.
+    """
+    plain = _plain(path)
+    if "network" not in plain:
+        return load_result(path)
+    try:
+        return msgspec.convert(plain, NetworkResult)
+    except msgspec.ValidationError as error:
+        raise InputError(_unreadable(path, plain, error)) from error
+
+
 def load_result(path: str | Path) -> Comparison:
     """Return the result of `compare`, `replay` or `demo` in the JSON file `path`.
 
@@ -84,6 +102,22 @@ def load_result(path: str | Path) -> Comparison:
     InputError
         If it cannot be read, is no such result, or has another schema.
     """
+    plain = _plain(path)
+    try:
+        return msgspec.convert(plain, Comparison)
+    except msgspec.ValidationError as error:
+        raise InputError(_unreadable(path, plain, error)) from error
+
+
+def _unreadable(path: str | Path, plain: dict[str, Any], error: Exception) -> str:
+    return (
+        f"{path}: no result that sfpsim {__version__} can read "
+        f"(it was written by {plain.get('sfpsim')!r}): {error}"
+    )
+
+
+def _plain(path: str | Path) -> dict[str, Any]:
+    """Return what a JSON file of a result of this schema holds."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -93,21 +127,19 @@ def load_result(path: str | Path) -> Comparison:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not a JSON file: {error}") from error
     if not isinstance(plain, dict) or not {"schema", "containers"} <= set(plain):
-        raise InputError(f"{path}: no result: allowed is what replay, compare or demo write")
+        raise InputError(
+            f"{path}: no result: allowed is what replay, compare, demo or network write"
+        )
     if plain["schema"] != RESULT_SCHEMA:
         raise InputError(
             f"{path}: a result of schema {plain['schema']!r}: allowed is {RESULT_SCHEMA}"
         )
-    try:
-        return msgspec.convert(plain, Comparison)
-    except msgspec.ValidationError as error:
-        raise InputError(
-            f"{path}: no result that sfpsim {__version__} can read "
-            f"(it was written by {plain.get('sfpsim')!r}): {error}"
-        ) from error
+    return plain
 
 
-def pick(result: Comparison, container: str | None, where: str) -> ContainerResult:
+def pick(
+    result: Comparison | NetworkResult, container: str | None, where: str
+) -> ContainerResult | NetworkContainer:
     """Return the result of `container`, of the last one where None is given.
 
     Raises
@@ -115,6 +147,7 @@ def pick(result: Comparison, container: str | None, where: str) -> ContainerResu
     InputError
         If `result` has no such container.
     """
+    known: dict[str, ContainerResult | NetworkContainer]
     known = {c.container: c for c in result.containers}
     if not known:
         raise InputError(f"{where}: holds no container")
@@ -126,7 +159,7 @@ def pick(result: Comparison, container: str | None, where: str) -> ContainerResu
 
 
 def explain(
-    a: Comparison, b: Comparison, *, container_a: str | None = None,
+    a: Comparison | NetworkResult, b: Comparison | NetworkResult, *, container_a: str | None = None,
     container_b: str | None = None, path_a: str = "A", path_b: str = "B",
 ) -> Explanation:  # fmt: skip
     """Return why `b` differs from `a`.
@@ -134,7 +167,8 @@ def explain(
     Parameters
     ----------
     a, b
-        Results of `compare` or `replay`.
+        Results of `compare` or `replay`, or of networks; the sizes by field and role are told
+        where both have them.
     container_a, container_b
         Which container of each; None takes the last.
     path_a, path_b
@@ -160,7 +194,24 @@ def explain(
     )  # fmt: skip
 
 
-def _side(result: Comparison, container: ContainerResult, path: str) -> Side:
+def _side(
+    result: Comparison | NetworkResult, container: ContainerResult | NetworkContainer, path: str
+) -> Side:
+    if isinstance(result, NetworkResult):
+        step = result.mode
+        if result.optimizer is not None:
+            master = ", master weights" if result.master_weights else ""
+            step += (
+                f" with {result.optimizer}{master}, stash {result.stash}, recompute "
+                f"{result.recompute}, fusion {result.fusion}"
+            )
+        return Side(
+            path=path, container=container.container, policy={},
+            trace=f"{result.network}, batch {result.batch}, {step}, values of {result.profile}",
+            machine=result.machine, machine_hash=result.machine_hash,
+            memory_detail=result.memory_detail, sfpsim=result.sfpsim,
+        )  # fmt: skip
+    assert isinstance(container, ContainerResult)
     trace = result.trace
     return Side(
         path=path,
@@ -175,17 +226,23 @@ def _side(result: Comparison, container: ContainerResult, path: str) -> Side:
     )
 
 
-def _waterfalls(a: ContainerResult, b: ContainerResult) -> list[Waterfall]:
-    kinds: tuple[tuple[str, str, str, Callable[[ContainerResult], Parts]], ...] = (
-        ("bits in the policy's containers", "bits", "field", _bits_by_field),
-        ("stored bits of everything", "bits", "role", _bits_by_role),
+Explained = ContainerResult | NetworkContainer
+
+
+def _waterfalls(a: Explained, b: Explained) -> list[Waterfall]:
+    out = []
+    if isinstance(a, ContainerResult) and isinstance(b, ContainerResult):
+        fields, roles = (_bits_by_field(a), _bits_by_field(b)), (_bits_by_role(a), _bits_by_role(b))
+        out.append(_waterfall("bits in the policy's containers", "bits", "field", *fields))
+        out.append(_waterfall("stored bits of everything", "bits", "role", *roles))
+    kinds: tuple[tuple[str, str, str, Callable[[Explained], Parts]], ...] = (
         ("traffic", "bytes", "pass", lambda c: _bytes_by(c, lambda x: x.pass_)),
         ("time", "ps", "pass", lambda c: _time_by(c, lambda x: x.pass_)),
         ("time", "ps", "limiter", lambda c: _time_by(c, lambda x: x.limiter)),
         ("time", "ps", "layer", lambda c: _time_by(c, lambda x: x.name)),
         ("energy", "pJ", "component", _energy_by_component),
     )
-    return [
+    return out + [
         _waterfall(quantity, unit, by, parts(a), parts(b)) for quantity, unit, by, parts in kinds
     ]
 
@@ -225,24 +282,25 @@ def _bits_by_role(c: ContainerResult) -> Parts:
     return out
 
 
-def _bytes_by(c: ContainerResult, key: Callable[[LayerResult], str]) -> Parts:
+def _bytes_by(c: Explained, key: Callable[[LayerResult], str]) -> Parts:
     out: Counter[str] = Counter()
     for layer in c.layers:
         out[key(layer)] += layer.read_bytes + layer.write_bytes
     return out
 
 
-def _time_by(c: ContainerResult, key: Callable[[LayerResult], str]) -> Parts:
+def _time_by(c: Explained, key: Callable[[LayerResult], str]) -> Parts:
     """Return the picoseconds of the passes; what the step takes beyond them is `drain`."""
     out: Counter[str] = Counter()
     for layer in c.layers:
         out[key(layer)] += round(layer.time_ns * PS_PER_NS)
-    drain = round(c.totals.time_ns * PS_PER_NS) - out.total()
+    whole = c.totals.time_ns if isinstance(c, ContainerResult) else c.time_ns
+    drain = round(whole * PS_PER_NS) - out.total()
     return {**out, "drain": drain} if drain else out
 
 
-def _energy_by_component(c: ContainerResult) -> Parts:
-    energy = c.totals.energy_pj
+def _energy_by_component(c: Explained) -> Parts:
+    energy = c.totals.energy_pj if isinstance(c, ContainerResult) else c.energy_pj
     dram: dict[str, Any] = {f: getattr(energy.dram, f) for f in energy.dram.__struct_fields__}
     parts = {f"dram {key}": value for key, value in dram.items()}
     parts |= {key: getattr(energy, key) for key in ("codec", "onchip", "compute")}
