@@ -695,7 +695,7 @@ def _take_burst(
         _arrived(g, stream, number, data, jobs, slots, par, rows_p, rows_m, times)
         done = _served(g, data, jobs, slots, offer, par, tickets, finished)
     else:
-        e.rouse(bank, cycle, st[c], bk[c], tm[c], rk[c], tim, log)
+        e.rouse(bank, cycle, st[c], bk[c], tm[c], rk[c], rq[c], tim, log)
         request = e.enqueue(acc, row, bank, writes, st[c], bk[c], rq[c], fr[c], ft[c])
         rq[c, request, Q_SLOT], rq[c, request, Q_STREAM] = g, stream
         rq[c, request, Q_NUMBER] = number
@@ -748,7 +748,7 @@ def close_detailed(
     for c in range(st.shape[0]):
         e.refresh_idle(cycle, st[c], bk[c], tm[c], rk[c], rq[c], tim, log)
         for rank in range(tim[e.T_RANKS]):
-            e.wake(rank, cycle, True, st[c], bk[c], tm[c], rk[c], tim, log)
+            e.wake(rank, cycle, True, st[c], bk[c], tm[c], rk[c], rq[c], tim, log)
         for rank in range(tim[e.T_RANKS]):
             if rk[c, rank, e.R_OPEN]:
                 opened = max(0, cycle - rk[c, rank, e.R_SINCE])

@@ -95,7 +95,16 @@ BANK_COLUMNS = 32
 TM_ACT, TM_PRE, TM_RD, TM_WR = 0, 1, 2, 3
 WANT_ACT, WANT_PRE, WANT_RD, WANT_WR = 4, 5, 6, 7
 TM_READY = 8  # scratch: when the bank could take a command that it wants
-TM_ROWS = 9
+# By bank, of the command that it wants; FAR: none. What goes first is the least of a row.
+WANT_AGE = 9  # its request's age
+WANT_KEY = 10  # its kind above `KIND_SHIFT`, and the age
+WANT_LENGTH = 11  # its cycles on the command bus
+# Ramulator's, a row a command: ages of the requests for which it may go.
+HIT_AGE, MISS_AGE = 9, 10
+ACTIVE_AGE = 12  # 2, read and write: of the request that the row was opened for
+TM_ROWS = 14
+KIND_SHIFT = 56
+NO_AGE = (1 << KIND_SHIFT) - 1
 
 # rk: a rank.
 R_OPEN = 0  # banks with an open row
@@ -162,7 +171,11 @@ T_GROUPBITS = 93
 T_POWERDOWN = 94  # idle cycles after which a rank powers down, or refreshes itself; 0: never
 T_SELF = 95
 T_XP, T_CKE, T_XS, T_CKESR = 96, 97, 98, 99
+T_ALLGROUPS = 100  # of all ranks
 TIMING_COLUMNS = 104
+# Behind them, for reads, then writes, and each group: after such a command in that group, how
+# long until each bank may be read, then written (`column_distances`).
+T_DISTANCES = TIMING_COLUMNS
 
 # rq: a request.
 Q_KEY, Q_ROW, Q_BANK, Q_WRITE, Q_AT, Q_MANY, Q_AGE, Q_NEXT = range(8)
@@ -253,7 +266,7 @@ def _hold_bus(at: int, cycles: int, is_column: bool, st: Any, tm: Any, tim: Any)
         return
     for kind in range(TM_ACT, TM_RD) if rows else range(0):
         _not_before(kind, 0, tm.shape[1], at + cycles, tm)
-    for kind in range(TM_RD, WANT_ACT) if columns else range(0):
+    for kind in range(TM_RD, WANT_ACT) if columns and not is_column else range(0):
         _not_before(kind, 0, tm.shape[1], at + cycles, tm)
 
 
@@ -347,20 +360,12 @@ def column(
 
     Returns the cycle after its data.
     """
-    to_rd, to_wr = (T_WR, T_WW) if write else (T_RR, T_RW)
-    banks, groups = tim[T_BANKS], tim[T_GROUPS]
-    first = bk[b, B_RANK] * banks
-    if tim[T_RANKS] > 1:
-        for low, high in ((0, first), (first + banks, bk.shape[0])):  # the other ranks
-            _not_before(TM_RD, low, high, at + tim[to_rd + 2], tm)
-            _not_before(TM_WR, low, high, at + tim[to_wr + 2], tm)
-    if groups > 1:
-        _not_before(TM_RD, first, first + banks, at + tim[to_rd + 1], tm)
-        _not_before(TM_WR, first, first + banks, at + tim[to_wr + 1], tm)
-    size = banks // groups
-    start = bk[b, B_GROUP] * size
-    _not_before(TM_RD, start, start + size, at + tim[to_rd], tm)
-    _not_before(TM_WR, start, start + size, at + tim[to_wr], tm)
+    # The rows of reads and writes lie one behind the other, and so do the distances.
+    both = 2 * tm.shape[1]
+    first = T_DISTANCES + (write * tim[T_ALLGROUPS] + bk[b, B_GROUP]) * both
+    distances, columns = tim[first : first + both], tm.reshape(tm.size)[both : 2 * both]
+    for i in range(both):
+        columns[i] = max(columns[i], at + distances[i])
     closing = max(tm[TM_PRE, b], at + (tim[T_WRPRE] if write else tim[T_RTP]))
     tm[TM_PRE, b] = closing
     bk[b, B_HITS] += 1
@@ -368,7 +373,7 @@ def column(
         after = at + (tim[T_WRAP] if write else tim[T_RDAP])
         _ready_after(b, max(after, closing + tim[T_RP]), bk, tm)
         _closed(b, at, bk, rk)
-    _hold_bus(at, tim[T_CMDCOL], True, st, tm, tim)
+    _hold_bus(at, tim[T_CMDCOL], True, st, tm, tim)  # of columns: part of the distances
     st[ST_RD + write] += 1
     end = at + (tim[T_CWL] if write else tim[T_CL]) + tim[T_BURST]
     _is_used(bk[b, B_RANK], at, 1 + (at + tim[T_WRPRE] if write else end), st, tim)
@@ -408,10 +413,10 @@ def taken(cycle: int, st: Any, tim: Any) -> None:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def close_counts(end: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any, log: Any) -> None:
+def close_counts(end: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any, log: Any) -> None:
     """Count the cycles with open rows, and asleep, up to `end`."""
     for rank in range(tim[T_RANKS]):
-        wake(rank, end, True, st, bk, tm, rk, tim, log)
+        wake(rank, end, True, st, bk, tm, rk, rq, tim, log)
         if rk[rank, R_OPEN]:
             rk[rank, R_OPENCYCLES] += end - rk[rank, R_SINCE]
             rk[rank, R_SINCE] = end
@@ -915,19 +920,31 @@ def _held(b: int, st: Any, bk: Any, tim: Any) -> bool:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
-def _wants(b: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
+def _wants(b: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
     """Note which command bank `b` wants, in the kind that is being served."""
     mode = st[ST_MODE]
     tm[WANT_ACT, b] = tm[WANT_PRE, b] = tm[WANT_RD, b] = tm[WANT_WR, b] = FAR
-    if bk[b, B_HEAD + mode] < 0:
+    tm[WANT_KEY, b] = FAR
+    head = bk[b, B_HEAD + mode]
+    if head < 0:
         if tim[T_TIMEOUT] and bk[b, B_ROW] >= 0 and bk[b, B_HEAD + 1 - mode] < 0:
             tm[WANT_PRE, b] = bk[b, B_LAST] + tim[T_TIMEOUT]
+            _note_wanted(b, PRECHARGE, NO_AGE, T_CMDPRE, tm, tim)
     elif bk[b, B_ROW] < 0:
         tm[WANT_ACT, b] = 0
+        _note_wanted(b, ACTIVATE, rq[head, Q_AGE], T_CMDACT, tm, tim)
     elif bk[b, B_HIT + mode] >= 0 and bk[b, B_PASSED] < tim[T_CAP]:
         tm[WANT_RD + mode, b] = 0
+        _note_wanted(b, COLUMN, rq[bk[b, B_HIT + mode], Q_AGE], T_CMDCOL, tm, tim)
     else:
         tm[WANT_PRE, b] = 0
+        _note_wanted(b, PRECHARGE, rq[head, Q_AGE], T_CMDPRE, tm, tim)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _note_wanted(b: int, kind: int, age: int, length: int, tm: Any, tim: Any) -> None:
+    tm[WANT_AGE, b], tm[WANT_KEY, b] = age, kind << KIND_SHIFT | age
+    tm[WANT_LENGTH, b] = tim[length]
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -1007,7 +1024,7 @@ def _sleep(
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def wake(
-    rank: int, at: int, ends: bool, st: Any, bk: Any, tm: Any, rk: Any, tim: Any, log: Any
+    rank: int, at: int, ends: bool, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any, log: Any
 ) -> None:
     """Count how `rank` slept until it is woken in cycle `at`, and when it is ready again.
 
@@ -1026,7 +1043,7 @@ def wake(
             write_log(pdx, C_PDX, first, -1, 0, st, tim, log)
         _all_ready_after(rank, pdx + tim[T_XP], st, bk, tm, tim)
     if prea < FAR:
-        close_rank(first, prea, st, bk, tm, rk, tim)
+        close_rank(first, prea, st, bk, tm, rk, rq, tim)
         write_log(prea, C_PREA, first, -1, 0, st, tim, log)
         _all_ready_after(rank, prea + tim[T_RP], st, bk, tm, tim)
     if ref < FAR:
@@ -1054,14 +1071,14 @@ def _all_ready_after(rank: int, ready: int, st: Any, bk: Any, tm: Any, tim: Any)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
-def rouse(b: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any, log: Any) -> None:
+def rouse(b: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any, log: Any) -> None:
     """A request for bank `b` comes in cycle `at`: its rank wakes, if no refresh woke it before."""
     if not tim[T_POWERDOWN] and not tim[T_SELF]:
         return
     rank = bk[b, B_RANK]
     if rank == _due_rank(st, tim):
         at = min(at, st[ST_DUE])
-    wake(rank, at, False, st, bk, tm, rk, tim, log)
+    wake(rank, at, False, st, bk, tm, rk, rq, tim, log)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -1130,47 +1147,88 @@ def choose(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
     if mode != st[ST_MODE]:
         st[ST_MODE], st[ST_SERVED] = mode, 0
         for b in range(banks):
-            _wants(b, st, bk, tm, tim)
+            _wants(b, st, bk, tm, rq, tim)
     row_from = max(st[ST_CLOCK], st[ST_ROWBUS])
     column_from = max(st[ST_CLOCK], st[ST_COLBUS])
     at = _earliest(row_from, column_from, mode, tm)
-    when_ready = tm[TM_READY]
-    refreshing = at >= st[ST_DUE] and (st[ST_READS] or st[ST_WRITES] or at < FAR)
-    if refreshing:
-        at = FAR
-        for b in range(banks):
-            if not _held(b, st, bk, tim):
-                at = min(at, when_ready[b])
-        kind, when = next_refresh(st, bk, tm, tim)
-        if when <= at:
-            bank = st[ST_TARGET] if tim[T_PERBANK] else st[ST_TARGET] * tim[T_BANKS]
-            st[ST_VALID], st[ST_BESTAT], st[ST_BEST], st[ST_WHICH] = kind, when, bank, -1
-            return
+    if at >= st[ST_DUE] and (st[ST_READS] or st[ST_WRITES] or at < FAR):
+        _choose_or_refresh(row_from, column_from, st, bk, tm, rq, tim)
+        return
     st[ST_VALID], st[ST_BESTAT] = NONE, at
     if at == FAR:
         return
     if tim[T_OLDEST]:
-        _choose_over_first(refreshing, row_from, column_from, st, bk, tm, rq, tim)
+        _choose_over_first(row_from, column_from, st, bk, tm, rq, tim)
         return
-    best, age = FAR, FAR
+    ready_at, key = tm[TM_READY], tm[WANT_KEY]
+    best = FAR
+    for b in range(ready_at.shape[0]):
+        best = min(best, key[b] if ready_at[b] <= at else FAR)
+    b = 0
+    while key[b] != best or ready_at[b] > at:
+        b += 1
+    _note_chosen(b, at, st, bk, tm)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _note_chosen(b: int, at: int, st: Any, bk: Any, tm: Any) -> None:
+    """The command that bank `b` wants is the next one, at cycle `at`."""
+    kind, request = _command(b, st, bk, tm)
+    st[ST_VALID], st[ST_BESTAT], st[ST_BEST], st[ST_WHICH] = kind, at, b, request
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _choose_or_refresh(
+    row_from: int, column_from: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any
+) -> None:  # fmt: skip
+    """As `choose`, where nothing can go before the next refresh is due."""
+    at = FAR
+    banks, when_ready = tm.shape[1], tm[TM_READY]
     for b in range(banks):
-        if when_ready[b] > at:
-            continue
-        if refreshing and _held(b, st, bk, tim):
-            continue
-        kind, request = _command(b, st, bk, tm)
-        mine = rq[request, Q_AGE] if request >= 0 else FAR
-        if kind < best or (kind == best and mine < age):
-            best, age = kind, mine
-            st[ST_BEST], st[ST_WHICH] = b, request
-    st[ST_VALID] = best
+        if not _held(b, st, bk, tim):
+            at = min(at, when_ready[b])
+    kind, when = next_refresh(st, bk, tm, tim)
+    if when <= at:
+        bank = st[ST_TARGET] if tim[T_PERBANK] else st[ST_TARGET] * tim[T_BANKS]
+        st[ST_VALID], st[ST_BESTAT], st[ST_BEST], st[ST_WHICH] = kind, when, bank, -1
+        return
+    st[ST_VALID], st[ST_BESTAT] = NONE, at
+    if tim[T_OLDEST]:
+        _choose_near_refresh(True, row_from, column_from, st, bk, tm, rq, tim)
+        return
+    best = FAR
+    for b in range(banks):
+        if when_ready[b] <= at and tm[WANT_KEY, b] < best and not _held(b, st, bk, tim):
+            best = tm[WANT_KEY, b]
+            _note_chosen(b, at, st, bk, tm)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _choose_over_first(
+    row_from: int, column_from: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any
+) -> None:  # fmt: skip
+    """Choose the command that leaves the command bus first, then the oldest request's."""
+    ready_at, length, ages = tm[TM_READY], tm[WANT_LENGTH], tm[WANT_AGE]
+    over = FAR
+    for b in range(ready_at.shape[0]):
+        over = min(over, ready_at[b] + length[b])
+    if over >= st[ST_DUE]:
+        _choose_near_refresh(False, row_from, column_from, st, bk, tm, rq, tim)
+        return
+    age = FAR
+    for b in range(ready_at.shape[0]):
+        age = min(age, ages[b] if ready_at[b] + length[b] == over else FAR)
+    b = 0
+    while ages[b] != age or ready_at[b] + length[b] != over:
+        b += 1
+    _note_chosen(b, ready_at[b], st, bk, tm)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+def _choose_near_refresh(
     refreshing: bool, row_from: int, column_from: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any
 ) -> None:
-    """Choose the command that leaves the command bus first, then the oldest request's."""
+    """As `_choose_over_first`, without banks that a refresh which falls due before waits for."""
     best, age = FAR, FAR
     for b in range(tm.shape[1]):
         when = _candidate(b, row_from, column_from, st, bk, tm)
@@ -1190,7 +1248,7 @@ def _choose_over_first(
 def queued(b: int, kind: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
     """A request of `kind` joined bank `b`: see whether it changes the choice."""
     mode = st[ST_MODE]
-    _wants(b, st, bk, tm, tim)
+    _wants(b, st, bk, tm, rq, tim)
     at = st[ST_BESTAT]
     if (
         mode_of(st, tim) != mode
@@ -1198,7 +1256,7 @@ def queued(b: int, kind: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> N
         or st[ST_BEST] == b
         or at >= st[ST_DUE]
         or tim[T_TIMEOUT]
-        or tim[T_OLDEST]
+        or (tim[T_OLDEST] and at + tm[WANT_LENGTH, st[ST_BEST]] >= st[ST_DUE])
     ):
         choose(st, bk, tm, rq, tim)
         return
@@ -1207,9 +1265,13 @@ def queued(b: int, kind: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> N
     row_from = max(st[ST_CLOCK], st[ST_ROWBUS])
     column_from = max(st[ST_CLOCK], st[ST_COLBUS])
     when = _candidate(b, row_from, column_from, st, bk, tm)
-    sort, request = _command(b, st, bk, tm)
-    if when < at or (when == at and sort < st[ST_VALID]):
-        st[ST_VALID], st[ST_BESTAT], st[ST_BEST], st[ST_WHICH] = sort, when, b, request
+    if tim[T_OLDEST]:
+        best = st[ST_BEST]
+        over, least = when + tm[WANT_LENGTH, b], at + tm[WANT_LENGTH, best]
+        if over < least or (over == least and tm[WANT_AGE, b] < tm[WANT_AGE, best]):
+            _note_chosen(b, when, st, bk, tm)
+    elif when < at or (when == at and tm[WANT_KEY, b] >> KIND_SHIFT < st[ST_VALID]):
+        _note_chosen(b, when, st, bk, tm)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -1283,7 +1345,7 @@ def issue_column(
     _log_column(at, kind, last, b, rq[request, Q_KEY], st, bk, tim, log)
     end = column(b, kind, at, last, st, bk, tm, rk, tim)
     bk[b, B_LAST] = at
-    _wants(b, st, bk, tm, tim)
+    _wants(b, st, bk, tm, rq, tim)
     st[ST_SERVED] += 1
     return end
 
@@ -1300,36 +1362,38 @@ def issue_row(at: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any, lo
         bk[b, B_LAST] = at
         for k in range(2):
             _find_hit(b, k, bk[b, B_HEAD + k], bk, rq)
-        _wants(b, st, bk, tm, tim)
+        _wants(b, st, bk, tm, rq, tim)
     elif kind == PRECHARGE:
         if tim[T_PERBANK] and b == st[ST_TARGET] and at >= st[ST_DUE]:
-            wake(bk[b, B_RANK], st[ST_DUE], False, st, bk, tm, rk, tim, log)
+            wake(bk[b, B_RANK], st[ST_DUE], False, st, bk, tm, rk, rq, tim, log)
         precharge(b, at, st, bk, tm, rk, tim)
         write_log(at, C_PRE, b, -1, 0, st, tim, log)
         bk[b, B_HIT] = bk[b, B_HIT + 1] = -1
-        _wants(b, st, bk, tm, tim)
+        _wants(b, st, bk, tm, rq, tim)
     elif kind == PRECHARGE_ALL:
-        wake(bk[b, B_RANK], st[ST_DUE], False, st, bk, tm, rk, tim, log)
-        close_rank(b, at, st, bk, tm, rk, tim)
+        wake(bk[b, B_RANK], st[ST_DUE], False, st, bk, tm, rk, rq, tim, log)
+        close_rank(b, at, st, bk, tm, rk, rq, tim)
         write_log(at, C_PREA, b, -1, 0, st, tim, log)
     elif kind == SKIP:
         st[ST_DUE] += tim[T_REFI]
         refresh_next(st, tim)
     elif kind == REFRESH:
-        wake(bk[b, B_RANK], st[ST_DUE], False, st, bk, tm, rk, tim, log)
+        wake(bk[b, B_RANK], st[ST_DUE], False, st, bk, tm, rk, rq, tim, log)
         do_refresh(b, at, st, bk, tm, tim)
         write_log(at, C_REFB if tim[T_PERBANK] else C_REF, b, -1, 0, st, tim, log)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def close_rank(first: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, tim: Any) -> None:
+def close_rank(
+    first: int, at: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any
+) -> None:  # fmt: skip
     """Precharge all banks of the rank that begins with bank `first`."""
     for b in range(first, first + tim[T_BANKS]):
         if bk[b, B_ROW] >= 0:
             _ready_after(b, at + tim[T_RP], bk, tm)
             bk[b, B_HIT] = bk[b, B_HIT + 1] = -1
             _closed(b, at, bk, rk)
-            _wants(b, st, bk, tm, tim)
+            _wants(b, st, bk, tm, rq, tim)
     _hold_bus(at, tim[T_CMDPRE], False, st, tm, tim)
     _is_busy(bk[first, B_RANK], at, at + tim[T_CMDPRE], st, tim)
     st[ST_PRE] += 1
@@ -1381,7 +1445,7 @@ def _accept(
         st[ST_LATENCY] += 1
         st[ST_LAST] = max(st[ST_LAST], cycle + 1)
         return
-    rouse(b, cycle, st, bk, tm, rk, tim, log)
+    rouse(b, cycle, st, bk, tm, rk, rq, tim, log)
     enqueue(acc, row, b, kind, st, bk, rq, fr, ft)
     queued(b, kind, st, bk, tm, rq, tim)
 
@@ -1444,25 +1508,35 @@ def run_default(
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _r2_wants(b: int, st: Any, bk: Any, tm: Any, rq: Any) -> None:
-    """Note which commands bank `b` wants; B_MISS: the request that a precharge is for."""
+    """Note which commands bank `b` wants and how old the requests are that they are for.
+
+    B_MISS: the request of an activate or precharge.
+    """
     mode, row = st[ST_MODE], bk[b, B_ROW]
     tm[WANT_ACT, b] = tm[WANT_PRE, b] = tm[WANT_RD, b] = tm[WANT_WR, b] = FAR
+    tm[HIT_AGE, b] = tm[MISS_AGE, b] = tm[ACTIVE_AGE, b] = tm[ACTIVE_AGE + 1, b] = FAR
     active = bk[b, B_ACTIVE]
     if active >= 0:
-        tm[WANT_RD + rq[active, Q_WRITE], b] = 0
+        write = rq[active, Q_WRITE]
+        tm[WANT_RD + write, b] = 0
+        tm[ACTIVE_AGE + write, b] = rq[active, Q_AGE]
     head = bk[b, B_HEAD + mode]
     if head < 0 or st[ST_PENDING]:
         return
     if row < 0:
-        tm[WANT_ACT, b] = 0
+        tm[WANT_ACT, b], bk[b, B_MISS] = 0, head
+        tm[MISS_AGE, b] = rq[head, Q_AGE]
         return
-    if bk[b, B_HIT + mode] >= 0:
+    hit = bk[b, B_HIT + mode]
+    if hit >= 0:
         tm[WANT_RD + mode, b] = 0
+        tm[HIT_AGE, b] = rq[hit, Q_AGE]
     if active < 0:
         while head >= 0 and rq[head, Q_ROW] == row:
             head = rq[head, Q_NEXT]
         if head >= 0:
             tm[WANT_PRE, b], bk[b, B_MISS] = 0, head
+            tm[MISS_AGE, b] = rq[head, Q_AGE]
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -1473,7 +1547,7 @@ def _r2_mode(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
     elif mode and writes <= tim[T_LOW] and reads:
         mode = 0
     if mode != st[ST_MODE]:
-        st[ST_MODE] = mode
+        st[ST_MODE], st[ST_VALID] = mode, 0
         for b in range(tm.shape[1]):
             _r2_wants(b, st, bk, tm, rq)
 
@@ -1497,32 +1571,39 @@ def _r2_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _r2_pick(cycle: int, part: int, st: Any, bk: Any, tm: Any, rq: Any) -> tuple[int, int, int]:
     """The command of `cycle`: kind, bank, request. `part` 0: any, 1: columns, 2: others."""
-    kind, age, bank, which = NONE, FAR, -1, -1
     mode = st[ST_MODE]
+    age = FAR
     if part < 2:
-        for b in range(tm.shape[1]):
-            active = bk[b, B_ACTIVE]
-            if active < 0 or tm[TM_RD + rq[active, Q_WRITE], b] > cycle:
-                continue
-            if rq[active, Q_AGE] < age:
-                kind, age, bank, which = COLUMN, rq[active, Q_AGE], b, active
-    if kind != NONE or st[ST_PENDING]:
-        return kind, bank, which
-    for b in range(tm.shape[1]):
-        hit = bk[b, B_HIT + mode]
-        if part < 2 and hit >= 0 and tm[TM_RD + mode, b] <= cycle and rq[hit, Q_AGE] < age:
-            kind, age, bank, which = COLUMN, rq[hit, Q_AGE], b, hit
-        if part == 1:
-            continue
-        if max(tm[TM_ACT, b], tm[WANT_ACT, b]) <= cycle:
-            head = bk[b, B_HEAD + mode]
-            if rq[head, Q_AGE] < age:
-                kind, age, bank, which = ACTIVATE, rq[head, Q_AGE], b, head
-        if max(tm[TM_PRE, b], tm[WANT_PRE, b]) <= cycle:
-            miss = bk[b, B_MISS]
-            if rq[miss, Q_AGE] < age:
-                kind, age, bank, which = PRECHARGE, rq[miss, Q_AGE], b, miss
-    return kind, bank, which
+        for write in range(2):
+            times, ages = tm[TM_RD + write], tm[ACTIVE_AGE + write]
+            for b in range(times.shape[0]):
+                age = min(age, ages[b] if times[b] <= cycle else FAR)
+        if age < FAR:
+            b = 0
+            while tm[ACTIVE_AGE, b] != age and tm[ACTIVE_AGE + 1, b] != age:
+                b += 1
+            return COLUMN, b, bk[b, B_ACTIVE]
+    if st[ST_PENDING]:
+        return NONE, -1, -1
+    misses = tm[MISS_AGE]
+    if part < 2:
+        times, ages = tm[TM_RD + mode], tm[HIT_AGE]
+        for b in range(times.shape[0]):
+            age = min(age, ages[b] if times[b] <= cycle else FAR)
+    if part != 1:
+        act, pre = tm[TM_ACT], tm[TM_PRE]
+        want_act, want_pre = tm[WANT_ACT], tm[WANT_PRE]
+        for b in range(act.shape[0]):
+            at = min(max(act[b], want_act[b]), max(pre[b], want_pre[b]))
+            age = min(age, misses[b] if at <= cycle else FAR)
+    if age == FAR:
+        return NONE, -1, -1
+    b = 0
+    while tm[HIT_AGE, b] != age and misses[b] != age:
+        b += 1
+    if misses[b] != age:
+        return COLUMN, b, bk[b, B_HIT + mode]
+    return (ACTIVATE if bk[b, B_ROW] < 0 else PRECHARGE), b, bk[b, B_MISS]
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -1581,7 +1662,7 @@ def _r2_command(
             st[ST_LAST] = max(st[ST_LAST], cycle)
             first = st[ST_TARGET] * tim[T_BANKS]
             if kind == PRECHARGE_ALL:
-                close_rank(first, cycle, st, bk, tm, rk, tim)
+                close_rank(first, cycle, st, bk, tm, rk, rq, tim)
                 write_log(cycle, C_PREA, first, -1, 0, st, tim, log)
             else:
                 refresh_rank(st[ST_TARGET], cycle, st, bk, tm, tim)
@@ -1617,7 +1698,9 @@ def run_ramulator(
                     takes = max(takes, np.int64(arrival[n]))
         if not st[ST_PENDING]:
             _r2_mode(st, bk, tm, rq, tim)
-        cycle = _d3_earliest(tm)
+        if not st[ST_VALID]:
+            st[ST_BESTAT], st[ST_VALID] = _d3_earliest(tm), 1
+        cycle = st[ST_BESTAT]
         if st[ST_PENDING]:
             cycle = min(cycle, _r2_refresh(st, bk, tm, tim)[1])
         cycle = min(takes, max(cycle, st[ST_CLOCK]))
@@ -1629,6 +1712,7 @@ def run_ramulator(
             st[ST_PENDING] += 1
             for b in range(tm.shape[1]):
                 _r2_wants(b, st, bk, tm, rq)
+            st[ST_VALID] = 0
             continue
         st[ST_CLOCK] = cycle
         if takes <= cycle:
@@ -1647,7 +1731,13 @@ def run_ramulator(
                     st[ST_LAST] = max(st[ST_LAST], cycle + 1)
             else:
                 enqueue(acc, row, b, kind, st, bk, rq, fr, ft)
+                before = ready(b, tm)
                 _r2_wants(b, st, bk, tm, rq)
+                if before > st[ST_BESTAT]:  # it was not what comes first
+                    st[ST_BESTAT] = min(st[ST_BESTAT], ready(b, tm))
+                else:
+                    st[ST_VALID] = 0
             continue
         _r2_command(cycle, st, bk, tm, rk, rq, fr, ft, tim, log)
+        st[ST_VALID] = 0
         st[ST_CLOCK] = cycle + 1

@@ -307,7 +307,7 @@ def _same_banks(cycles: int, clock: int, old: Any, bk: Any, tim: Any) -> bool:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _same_times(cycles: int, clock: int, old: Any, tm: Any) -> bool:
+def _same_times(period: int, cycles: int, clock: int, old: Any, tm: Any) -> bool:
     banks = tm.shape[1]
     same = True
     for row in range(e.WANT_ACT):
@@ -316,6 +316,10 @@ def _same_times(cycles: int, clock: int, old: Any, tm: Any) -> bool:
     for row in range(e.WANT_ACT, e.TM_READY):
         for b in range(banks):
             same &= old[row * banks + b] == tm[row, b]
+    for row in range(e.WANT_AGE, e.TM_ROWS):  # ages
+        for b in range(banks):
+            more = tm[row, b] - old[row * banks + b]
+            same &= more == 0 or more == period
     return same
 
 
@@ -337,7 +341,7 @@ def _is_repeated(
         return False
     clock = old[e.ST_CLOCK]
     cycles = st[e.ST_CLOCK] - clock
-    if not _same_times(cycles, clock, old_tm, tm):
+    if not _same_times(period, cycles, clock, old_tm, tm):
         return False
     if not _same_banks(cycles, clock, old_bk, bk, tim):
         return False
@@ -496,7 +500,7 @@ def _periods(
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _shift_times(count: int, cycles: int, clock: int, st: Any, bk: Any, tm: Any, kept: Any) -> None:
+def _shift_times(count: int, cycles: int, period: int, bk: Any, tm: Any, kept: Any) -> None:
     """Shift what moved by a period's cycles by those of `count` periods more."""
     far = count * cycles
     at = HEADER
@@ -508,8 +512,11 @@ def _shift_times(count: int, cycles: int, clock: int, st: Any, bk: Any, tm: Any,
             at += 1
     for row in range(e.TM_ROWS):
         for b in range(tm.shape[1]):
-            if row < e.WANT_ACT and tm[row, b] - kept[at] == cycles:
+            more = tm[row, b] - kept[at]
+            if row < e.WANT_ACT and more == cycles:
                 tm[row, b] += far
+            elif row >= e.WANT_AGE and more == period:
+                tm[row, b] += count * period
             at += 1
 
 
@@ -543,7 +550,7 @@ def _advance(
     old = kept[at : at + st.shape[0]]
     cycles = st[e.ST_CLOCK] - old[e.ST_CLOCK]
     period = n - kept[H_BASE]
-    _shift_times(count, cycles, old[e.ST_CLOCK], st, bk, tm, kept)
+    _shift_times(count, cycles, period, bk, tm, kept)
     for i in range(e.ST_COLUMNS):
         more = st[i] - old[i]
         if ST_RULES[i] == COUNT or (ST_RULES[i] == TIME and more == cycles):

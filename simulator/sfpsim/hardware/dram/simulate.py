@@ -173,7 +173,8 @@ def timings(device: Device, policy: Policy = "default") -> I64:
         tim[getattr(e, f"T_{name.upper()}")] = value
     _column_to_column(tim, d)
     _mapping(tim, d)
-    return tim
+    tim[e.T_ALLGROUPS] = d.ranks * d.bank_groups
+    return np.concatenate([tim, _column_distances(tim, d)])
 
 
 def _policy(policy: Policy, queue: int) -> dict[str, int]:
@@ -215,6 +216,26 @@ def _column_to_column(tim: I64, d: Device) -> None:
     tim[e.T_WW : e.T_WW + 3] = [*same, burst]
 
 
+def _column_distances(tim: I64, d: Device) -> I64:
+    """After a read, then a write, in each group: until each bank may be read, then written.
+
+    A command holds the command bus for as long, where that is more than a cycle.
+    """
+    group = np.arange(d.ranks * d.banks) // (d.banks // d.bank_groups)
+    rank = np.arange(d.ranks * d.banks) // d.banks
+    held = d.command_cycles.column if d.command_cycles.column > 1 else 0
+    found = []
+    for to_read, to_write in ((e.T_RR, e.T_RW), (e.T_WR, e.T_WW)):
+        for one in range(d.ranks * d.bank_groups):
+            for kind in (to_read, to_write):
+                same, other, far = tim[kind : kind + 3]
+                near = max(same, other) if d.bank_groups > 1 else same
+                own = np.where(group == one, near, other)
+                apart = np.where(rank == one // d.bank_groups, own, far)
+                found.append(np.maximum(apart, held))
+    return np.concatenate(found).astype(np.int64)
+
+
 def _mapping(tim: I64, d: Device) -> None:
     bits = d.field_bits()
     pieces, xored = address_pieces(d)
@@ -249,6 +270,7 @@ class ChannelState:
         self.bk[:, e.B_ACTIVE] = -1
         self.tm = np.zeros((e.TM_ROWS, banks), np.int64)
         self.tm[e.WANT_ACT :] = e.FAR
+        self.tm[e.WANT_LENGTH] = 0
         self.rk = np.zeros((d.ranks, e.RANK_COLUMNS), np.int64)
         self.rk[:, e.R_FAW : e.R_FAW + 4] = LONG_AGO
         self.rk[:, e.R_32 : e.R_32 + 32] = LONG_AGO
@@ -375,7 +397,7 @@ class Memory:
             rest = np.zeros(
                 (8 * self.device.ranks if len(self.log) else 0, e.LOG_COLUMNS), np.int64
             )
-            e.close_counts(cycles, state.st, state.bk, state.tm, state.rk, self.tim, rest)
+            e.close_counts(cycles, state.st, state.bk, state.tm, state.rk, state.rq, self.tim, rest)
             self.logged[c].append(rest[: state.st[e.ST_LOG]])
         return self._result(cycles)
 
