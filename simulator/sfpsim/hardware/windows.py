@@ -152,6 +152,7 @@ class Sampler:
             forwarded=scaled(done.forwarded, by_read), busy_ps=scaled(done.busy_ps, more),
             act=scaled(done.act, more), pre=scaled(done.pre, more), ref=scaled(done.ref, longer),
             open_cycles=scaled(done.open_cycles, longer),
+            slept_cycles=scaled(done.slept_cycles, longer),
         )  # fmt: skip
 
 
