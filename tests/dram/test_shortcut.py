@@ -7,6 +7,7 @@ import pytest
 from sfpsim.hardware.dram import engine as e
 from sfpsim.hardware.dram import periods
 from sfpsim.hardware.dram.device import address_pieces, load_device, presets
+from sfpsim.hardware.dram.patterns import row_hits
 from sfpsim.hardware.dram.simulate import (
     COMMANDS,
     POLICIES,
@@ -168,17 +169,9 @@ def test_hits_on_open_rows_are_left_out(policy, writes):
     """Were the shortcut never taken, the test above would pass, too."""
     for name in ("ddr4-3200-x64", "lpddr5-6400-x16", "gddr6-14000-x16"):
         device = load_device(name)
-        bits, number = parts_of(device)
-        i = np.arange(20000)
-        at = number(
-            co=i // 8 % (1 << bits["co"]), bg=i & 3, ba=i >> 2 & 1, ra=0 * i, ro=0 * i
-        )  # fmt: skip
-        batch = Requests(
-            address=(at * device.access_bytes).astype(np.uint64),
-            is_write=np.full(len(at), writes, np.uint8),
-        )
+        batch = row_hits(device, 20000, bool(writes))
         rng = np.random.default_rng(1)
-        assert both_ways(batch, device, policy, rng, (20000,)) > 0.75 * len(at)
+        assert both_ways(batch, device, policy, rng, (20000,)) > 0.75 * 20000
 
 
 def test_a_log_has_every_command():

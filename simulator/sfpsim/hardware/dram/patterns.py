@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfpsim.hardware.dram.device import Device, address_pieces
 from sfpsim.hardware.dram.simulate import Requests
 
 MIB = 1 << 20
 SPAN = 256 * MIB  # of the random and strided patterns
 TILE = 4096
 ACCESSES = 200_000
+ROW_HITS = 1_000_000
 
 I64 = NDArray[np.int64]
 
@@ -38,6 +40,25 @@ class Trace:
             is_write=self.is_write,
             cycle=(self.slot * slot_cycles).astype(np.uint64) if timed else None,
         )
+
+
+def row_hits(device: Device, count: int = ROW_HITS, write: bool = False) -> Requests:
+    """Return requests that go round eight banks (or all), column by column, in one row of each."""
+    bits = device.field_bits()
+    banks = min(8, device.banks)
+    i = np.arange(count)
+    number, column = i % banks, i // banks % (1 << bits["co"])
+    parts = {
+        "bg": number & ((1 << bits["bg"]) - 1), "ba": number >> bits["bg"], "co": column,
+    }  # fmt: skip
+    access = np.zeros(count, np.int64)
+    for piece in address_pieces(device)[0]:  # row 0: an XOR with it changes nothing
+        if piece.field in parts:
+            access |= (parts[piece.field] >> piece.to & ((1 << piece.bits) - 1)) << piece.at
+    return Requests(
+        address=(access * device.access_bytes).astype(np.uint64),
+        is_write=np.full(count, write, np.uint8),
+    )
 
 
 def _saturating(address: Any, is_write: Any) -> Trace:
