@@ -64,3 +64,56 @@ def test_the_file_is_json_gzipped_by_name(replayed, tmp_path):
     plain = (tmp_path / "t.json").read_bytes()
     assert gzip.decompress((tmp_path / "t.json.gz").read_bytes()) == plain
     assert json.loads(plain)["traceEvents"]
+
+
+REQUIRED = {  # Trace Event Format, Google, 2016: what an event of each phase must have
+    "X": {"name", "cat", "pid", "tid", "ts", "dur"},
+    "C": {"name", "pid", "ts", "args"},
+    "M": {"name", "pid", "args"},
+}
+
+
+def test_every_event_has_what_the_format_asks_for(replayed, tmp_path):
+    """Perfetto's own trace processor comes as a binary from the net, so the format is checked."""
+    write_timeline(replayed[1], tmp_path / "t.json")
+    body = json.loads((tmp_path / "t.json").read_text())
+    assert set(body) == {"traceEvents", "displayTimeUnit"}
+    assert body["displayTimeUnit"] in ("ms", "ns")
+    for e in body["traceEvents"]:
+        assert set(e) >= REQUIRED[e["ph"]]
+        assert isinstance(e["pid"], int)
+        if e["ph"] != "M":
+            assert e["ts"] >= 0
+            assert isinstance(e["ts"], int | float)
+        if e["ph"] == "X":
+            assert e["dur"] >= 0
+        if e["ph"] == "C":
+            assert all(isinstance(v, int | float) for v in e["args"].values())
+        if e["ph"] == "M":
+            assert e["name"] in ("process_name", "thread_name", "thread_sort_index")
+    named = {e["pid"] for e in body["traceEvents"] if e["name"] == "process_name"}
+    assert named == {e["pid"] for e in body["traceEvents"]}
+
+
+def test_the_compression_ratio_is_that_of_what_a_pass_moves(replayed):
+    found, steps = replayed
+    events = [e for e in timeline_events(steps) if e["name"] == "compression ratio"]
+    for process, result in enumerate(found.containers, 1):
+        mine = [e["args"]["raw / stored"] for e in events if e["pid"] == process]
+        passes = sum(len(step.plans) for step in steps[result.container])
+        assert len(mine) == passes
+        assert min(mine) > 0.9  # the padding of a tensor of 40 bytes to 64-byte lines counts
+        assert 1.5 < max(mine) <= 32 / 5
+
+
+def test_a_networks_step_has_a_timeline_too(tmp_path):
+    from sfpsim.experiment.network import simulate_network
+
+    trace = open_trace(resources.files("sfpsim") / "sample" / "resnet8")
+    steps = {}
+    result, _ = simulate_network(
+        "dlrm_mlperf", ["bf16"], batch=8, profile=trace, timeline=steps, against=["fp32"]
+    )  # fmt: skip
+    events = timeline_events({"bf16": steps["bf16"]})
+    moved = sum(e["args"]["bytes"] for e in events if e["ph"] == "X")
+    assert moved == result.containers[0].traffic_bytes

@@ -62,6 +62,22 @@ def _counters(step: StepRun, process: int, begin: int) -> Iterator[Event]:
         before_ps, before_bytes = s.at_ps, s.moved_bytes
 
 
+def _ratios(step: StepRun, process: int, begin: int) -> Iterator[Event]:
+    """Yield the compression ratio of each pass from its first load on, 1 for a pass of none."""
+    first: dict[int, int] = {}
+    for piece in step.run.slices:
+        first[piece.task] = min(piece.start_ps, first.get(piece.task, piece.start_ps))
+    for task, start in sorted(first.items()):
+        plan = step.plans[task]
+        moved = [(step.kept[t.record.name].sizes, t.times) for t in (*plan.reads, *plan.writes)]
+        stored = sum(sizes.total_bits * times for sizes, times in moved)
+        raw = sum(sizes.raw_bits * times for sizes, times in moved)
+        yield {
+            "ph": "C", "pid": process, "ts": (begin + start) / PS_PER_US,
+            "name": "compression ratio", "args": {"raw / stored": round(raw / (stored or 1), 4)},
+        }  # fmt: skip
+
+
 def _names(process: int, policy: str, tracks: set[int]) -> Iterator[Event]:
     yield {"ph": "M", "pid": process, "name": "process_name", "args": {"name": policy}}
     for track in sorted(tracks):
@@ -78,6 +94,7 @@ def timeline_events(timeline: Timeline) -> list[Event]:
         begin, events = 0, []
         for step in steps:
             events += [*_slices(step, process, begin), *_counters(step, process, begin)]
+            events += _ratios(step, process, begin)
             begin += step.run.end_ps
         out += [*_names(process, policy, {e["tid"] for e in events if "tid" in e}), *events]
     return out
