@@ -32,6 +32,8 @@ SPECS = (
     "int8",
     "zvc",
     "js+crest",
+    "ebpc",
+    "apack",
 )
 MOST_MEMORY_BYTES = 100_000_000
 Damage = Callable[[bytes, np.random.Generator], bytes]
