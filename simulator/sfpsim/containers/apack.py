@@ -78,8 +78,8 @@ class Apack(CodedContainer):
     timing: ClassVar[CodecTiming] = CodecTiming(
         values_per_cycle=1,
         passes=2,
-        source="one value a cycle and engine (arXiv 2201.08830); the block goes by once for its "
-        "table; four pipeline stages a choice",
+        source="one value a cycle and engine (arXiv 2201.08830, from memory); the block goes by "
+        "once for its table; four pipeline stages a choice",
     )
 
     def write(
