@@ -104,6 +104,10 @@ def stretch(device, rng):
             co=i // banks % (1 << bits["co"]), bg=b & ((1 << bits["bg"]) - 1), ba=b >> bits["bg"],
             ra=i // 700 % (1 << bits["ra"]), ro=0 * i + rng.integers(0, 4),
         )  # fmt: skip
+        if rng.random() < 0.5:  # one that hits go past
+            at[50] = number(
+                co=0, bg=0, ba=0, ra=rng.integers(0, 1 << bits["ra"]), ro=rng.integers(4, 8)
+            )  # fmt: skip
     elif sort == 5:  # two or three streams, one written
         streams = int(rng.integers(2, 4))
         base = rng.integers(0, size, streams)
@@ -120,6 +124,17 @@ def stretch(device, rng):
         gaps = rng.integers(0, 8 * device.burst_cycles, count)
     gaps[0] += rng.choice([0, 0, 50, 3 * min(device.trefi, 1 << 16)])
     return at % size, write, gaps
+
+
+def varied(device, policy, rng):
+    """The device, with one or two ranks and other bounds in its controller."""
+    if policy == "ramulator" and device.refresh == "per-bank":
+        device = msgspec.structs.replace(device, refresh="all-bank")
+    if rng.random() < 0.5 and device.ranks == 1:
+        device = msgspec.structs.replace(device, ranks=2, mapping=f"ra {device.mapping}")
+    bounds = {"hit_cap": int(rng.choice([4, 16, 100])), "turn": int(rng.choice([1, 16, 60]))}
+    controller = msgspec.structs.replace(device.controller, **bounds)
+    return msgspec.structs.replace(device, controller=controller)
 
 
 def traffic(device, rng, timed, stretches=24):
@@ -155,12 +170,29 @@ def both_ways(batch, device, policy, rng, cuts=(1, 90, 300, 700, 2500, 9000)):
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", list(presets()))
 def test_the_same_state_at_every_cut(name, policy):
-    device = load_device(name)
-    if policy == "ramulator" and device.refresh == "per-bank":
-        device = msgspec.structs.replace(device, refresh="all-bank")
     rng = np.random.default_rng([list(presets()).index(name), POLICIES.index(policy)])
     for timed in (False, True):
+        device = varied(load_device(name), policy, rng)
         both_ways(traffic(device, rng, timed), device, policy, rng)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_time_to_come_is_waited_for(policy):
+    """Hits in one rank repeat themselves while the other is refreshed and a request waits for it.
+
+    Its activate cannot go yet, which nothing in the hits tells.
+    """
+    device = load_device("ddr4-3200-x64")
+    device = msgspec.structs.replace(device, ranks=2, mapping="ra ro ba co bg", trfc=2000)
+    number = np.arange(1500) % 512
+    number[0] = 1 << 27  # the other rank
+    cycle = np.full(1500, device.trefi + 40)
+    batch = Requests(
+        address=(number * device.access_bytes).astype(np.uint64),
+        is_write=np.zeros(1500, np.uint8),
+        cycle=cycle.astype(np.uint64),
+    )
+    assert both_ways(batch, device, policy, np.random.default_rng(1), (1500,)) > 0
 
 
 @pytest.mark.parametrize("policy", POLICIES)
