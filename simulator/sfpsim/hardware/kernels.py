@@ -563,7 +563,8 @@ def run_bandwidth(
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _ps(cycle: int, par: Any) -> int:
-    return cycle * par[P_TCK_NUM] // par[P_TCK_DEN]
+    ps = cycle * par[P_TCK_NUM]
+    return ps if par[P_TCK_DEN] == 1 else ps // par[P_TCK_DEN]  # a division takes long
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -583,7 +584,12 @@ def _next_accept(c: int, offer: Any, st: Any, par: Any, tim: Any) -> int:
     if st[c, e.ST_WRITES] < tim[e.T_QUEUE]:
         for at in range(c * per + writers, (c + 1) * per):
             first = min(first, offer[at])
-    return max(_cycle(first, par), st[c, e.ST_CLOCK] + 1) if first < FAR else first
+    if first == FAR:
+        return first
+    following = st[c, e.ST_CLOCK] + 1
+    if first * par[P_TCK_DEN] <= following * par[P_TCK_NUM]:  # as `_cycle`, undivided
+        return following
+    return _cycle(first, par)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
