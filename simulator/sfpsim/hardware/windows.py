@@ -30,7 +30,7 @@ from sfpsim.hardware.path import MemoryPath, Report, Run, Task, work_of_task
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
-LENGTHS = ((3, 1 / 3), (6, 2 / 3))  # tiles at least, and share of the fraction asked for
+LENGTHS = ((2, 1 / 3), (4, 2 / 3))  # tiles at least, and share of the fraction asked for
 BATCHES = 8
 PARTS = ("dram", "decoder", "encoder", "metadata")
 
