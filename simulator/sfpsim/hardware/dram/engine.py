@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit
 
 FAR = 1 << 62
+NEVER = 1 << 54  # as FAR, where a number shares its word
 
 # st: scalars of a channel.
 ST_CLOCK = 0  # the next cycle to look at
@@ -460,6 +461,34 @@ def _d3_candidates(b: int, st: Any, bk: Any, tm: Any, rq: Any, bq: Any, tim: Any
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _d3_joined(b: int, st: Any, bk: Any, tm: Any, rq: Any, bq: Any, tim: Any) -> None:
+    """Note what bank `b` wants now that a request joined the end of its queue.
+
+    As `_d3_candidates` does, which looks at the whole queue.
+    """
+    last, row = bk[b, B_COUNT] - 1, bk[b, B_ROW]
+    request = bq[b, last]
+    if last == 0:
+        _d3_candidates(b, st, bk, tm, rq, bq, tim)
+        return
+    if row < 0 or rq[request, Q_ROW] != row:
+        return
+    if rq[bq[b, 0], Q_ROW] == row or bk[b, B_HITS] < 4:
+        tm[WANT_PRE, b] = FAR
+    if not rq[request, Q_WRITE]:
+        if tm[WANT_RD, b]:
+            tm[WANT_RD, b], bk[b, B_IR] = 0, last
+        return
+    if not tm[WANT_WR, b]:
+        return
+    for i in range(last):
+        before = bq[b, i]
+        if not rq[before, Q_WRITE] and rq[before, Q_KEY] == rq[request, Q_KEY]:
+            return
+    tm[WANT_WR, b], bk[b, B_IW] = 0, last
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def ready(b: int, tm: Any) -> int:
     """The first cycle in which bank `b` could take a command that it wants."""
     return min(
@@ -496,26 +525,19 @@ def _d3_choose(clock: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
         if not tim[T_PERBANK]:
             low = st[ST_TARGET] * tim[T_BANKS]
             high = low + tim[T_BANKS] - 1
-    best = _d3_earliest(tm)
+    _d3_earliest(tm)
     when_ready = tm[TM_READY]
     if low >= 0:
-        best = FAR
-        for b in range(banks):
-            if not low <= b <= high:
-                best = min(best, when_ready[b])
-    best = max(best, clock)
-    st[ST_BESTAT], st[ST_VALID] = best, 1
-    if best >= FAR:
-        st[ST_BEST] = -1
-        return
-    b = st[ST_TURN]
-    for _ in range(banks):
-        b += 1
-        if b == banks:
-            b = 0
-        if when_ready[b] <= best and not low <= b <= high:
-            break
-    st[ST_BEST] = b
+        when_ready[low : high + 1] = FAR
+    # Cycle and place behind the turn in one number; there are up to 256 banks, a power of two.
+    turn, wrap = st[ST_TURN] + 1, banks - 1
+    first = np.int64(NEVER) << 8
+    for b in range(banks):
+        when = min(max(when_ready[b], clock), NEVER)
+        first = min(first, when << 8 | ((b - turn) & wrap))
+    never = first >> 8 >= NEVER
+    st[ST_BESTAT], st[ST_VALID] = FAR if never else first >> 8, 1
+    st[ST_BEST] = -1 if never else (first + turn) & wrap
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -674,7 +696,7 @@ def _d3_move(st: Any, bk: Any, tm: Any, rq: Any, bq: Any, ft: Any, tim: Any) -> 
     elif not bk[b, B_WAIT + write]:
         st[ST_MOVES + write] -= 1
         st[ST_MOVESUM + write] -= b
-    _d3_candidates(b, st, bk, tm, rq, bq, tim)
+    _d3_joined(b, st, bk, tm, rq, bq, tim)
     return b
 
 
