@@ -46,6 +46,7 @@ def test_gains_are_the_bases_over_the_containers(result):
             a, b = base.totals, mine.totals
             assert g.policy == base.container
             assert g.speed_up == pytest.approx(a.time_ns / b.time_ns)
+            assert g.speed_up_error == 0  # plain bases in bandwidth detail run whole
             assert g.speed_up_band.u50 == pytest.approx(a.time_band_ns.u50 / b.time_band_ns.u50)
             assert g.energy_high == pytest.approx(a.energy_high_pj.total / b.energy_high_pj.total)
             assert g.traffic == pytest.approx(
@@ -127,3 +128,14 @@ def test_latex_carries_the_hash_and_escapes(result):
     assert r"all=sfp:m=2,e=4" in text
     assert text.count(r"\\") == 3
     assert escaped("a_b & 5 % {x}") == r"a\_b \& 5 \% \{x\}"
+
+
+def test_a_base_that_goes_through_codec_units_is_sampled_where_that_is_cheaper():
+    profile = open_trace(resources.files("sfpsim") / "sample" / "resnet8")
+    step, _ = simulate_network(
+        "alexnet", ["all=bf16"], batch=256, profile=profile, against=["fp8"]
+    )  # fmt: skip
+    gain = step.containers[0].gains[0]
+    assert gain.policy == BASES["fp8"]
+    assert 0 < gain.speed_up_error < 0.03
+    assert gain.traffic == pytest.approx(0.5, rel=0.02)

@@ -32,6 +32,7 @@ I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 LENGTHS = ((2, 1 / 3), (4, 2 / 3))  # tiles at least, and share of the fraction asked for
 BATCHES = 8
+MOST = 0.9  # of all tiles: from there on windows are no cheaper than everything
 PARTS = ("dram", "decoder", "encoder", "metadata")
 
 
@@ -93,13 +94,15 @@ class Sampler:
         tiles = [whole.tiles_of(task) for task in tasks]
         works = [work_of_task(task, count) for task, count in zip(tasks, tiles, strict=True)]
         par = whole.channels.par
+        windows = [
+            [choose(n, least, share * self.fraction, 2 * i + number) for i, n in enumerate(tiles)]
+            for number, (least, share) in enumerate(LENGTHS)
+        ]
+        if sum(len(c) for chosen in windows for c in chosen) >= MOST * sum(tiles):
+            return self._path().run(tasks, progress), Sampling(fraction=1.0, error_ps=0.0)
         estimate = run_tasks(works, waits, self.machine, par)
         sets = []
-        for number, (least, share) in enumerate(LENGTHS):
-            chosen = [
-                choose(count, least, share * self.fraction, 2 * i + number)
-                for i, count in enumerate(tiles)
-            ]
+        for number, chosen in enumerate(windows):
             part = [replace(w, chosen=c) for w, c in zip(works, chosen, strict=True)]
             expected = run_tasks(part, waits, self.machine, par)
             run = self._path().run(tasks, progress if number else None, chosen)
