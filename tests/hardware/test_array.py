@@ -119,7 +119,7 @@ def changed(name, part, **values):
 )
 def test_machines_that_cannot_be(part, values, match):
     with pytest.raises(InputError, match=match):
-        changed("sfp-2024", part, **values).__post_init__()
+        changed("sfp-2024", part, **values)
 
 
 def test_an_array_that_says_nothing_of_its_kind_keeps_its_hash():
