@@ -48,6 +48,7 @@ def test_windows_hold_the_first_tile_the_last_and_what_lies_between(tiles, least
         ("dlrm_mlperf", 512, "sfp:m=1,e=4", "sfp-2024"),
         ("mobilenet_v3_small", 8, "bf16", "sfp-2024"),
         ("resnet18", 1, "sfp:m=2,e=4", "sfp-2024-one-unit"),
+        ("dlrm_mlperf", 512, "bf16", "sfp-2024-stripe"),
     ],
 )
 def test_the_error_covers_what_the_whole_simulation_says(network, batch, container, name, profile):

@@ -107,9 +107,12 @@ def run_tasks(works: Sequence[Work], waits: Sequence[Sequence[int]], machine: Ma
     channels = np.zeros((machine.memory.channels, CHANNEL_COLUMNS), np.int64)
     ends, waited = np.zeros(len(works), np.int64), np.zeros(len(works), np.int64)
     moved = np.array(moves, np.int64).reshape(-1, 5)
+    par = par.copy()
+    if machine.memory.placement == "stripe":  # one room over all channels (an estimate)
+        par[[k.P_READ_PS, k.P_WRITE_PS, k.P_MIXED_PS]] //= machine.memory.channels
     end = _run(
         np.array(tiles, np.int64).reshape(-1, 2), tasks, moved, blocks,
-        np.array(flat or [0], np.int64), channels, par.copy(), held,
+        np.array(flat or [0], np.int64), channels, par, held,
         _most_jobs(works) * (2 * held + 4), ends, waited,
     )  # fmt: skip
     if len(ends):
