@@ -142,8 +142,8 @@ def reference_runs(folder: Path) -> list[Run]:
     for row in validate_dram.reference_rows(folder):
         access = row["access_bytes"]
         made[access] = made.get(access) or validate_dram.traces(int(access))
-        result = validate_dram.run(folder, row, made[access][row["trace"]])
-        found.append(_reference_run(row, result))
+        runs = [validate_dram.run(folder, row, made[access][row["trace"]]) for _ in range(3)]
+        found.append(_reference_run(row, min(runs, key=lambda result: result.cpu_s)))
     return found
 
 

@@ -183,7 +183,7 @@ def validation_block(found: Sequence[Comparison]) -> str:
             summary_markdown(found),
             "![Error of every run against its reference](figures/dram-validation.svg)",
             "Speed, million requests a second of processor time on one core, where the reference's "
-            "is known:",
+            "is known; the references ran on another machine, ours is the best of three runs:",
             speed_markdown(found),
             "## Every run",
             runs_markdown(found),
