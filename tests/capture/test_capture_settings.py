@@ -107,6 +107,50 @@ def test_an_argument_out_of_range_is_refused(tmp_path, wrong):
     assert not (tmp_path / "t").exists()
 
 
+def captured_epochs(folder, epochs, **settings):
+    torch.manual_seed(0)
+    model = nn.Linear(40, 30)
+    with Capture(model, folder, every=1, **settings) as capture:
+        for epoch in epochs:
+            with capture.step(epoch=epoch):
+                model(torch.full((2, 40), float(epoch))).sum().backward()
+            model.zero_grad()
+    return capture
+
+
+def test_a_stopped_capture_goes_on(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    captured_epochs(whole, (0, 1, 2))
+    captured_epochs(parts, (0,), append=True)
+    (parts / "index.jsonl").write_bytes((parts / "index.jsonl").read_bytes()[:-20])  # torn
+    capture = captured_epochs(parts, (1, 2), append=True)
+    assert capture.epochs == {0, 1, 2}
+    assert capture.count == 3
+    expected, found = open_trace(whole), open_trace(parts)
+    found.verify()
+    assert found.records == expected.records
+    assert found.ops == expected.ops
+    assert len((parts / "index.jsonl").read_bytes().splitlines()) == len(expected.records)
+    for mine, other in zip(found.records, expected.records, strict=True):
+        assert np.array_equal(found.values(mine), expected.values(other))
+    last = found.at_step(2)
+    assert last.steps == [2]
+    assert {op.step for op in last.ops} == {2}
+    with pytest.raises(InputError, match="step 3 is not in the trace, only 0, 1, 2"):
+        found.at_step(3)
+
+
+def test_a_capture_killed_before_its_first_step_begins_again(tmp_path):
+    Capture(nn.Linear(4, 3), tmp_path)
+    (tmp_path / ".tmp-segment-00000.safetensors").write_bytes(b"half")
+    captured_epochs(tmp_path, (0,), append=True)
+    assert open_trace(tmp_path).steps == [0]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        captured_epochs(tmp_path / "other", (0,), append=True)
+
+
 def test_a_folder_in_use_is_refused(tmp_path):
     (tmp_path / "x").write_text("x")
     with pytest.raises(InputError, match="not empty"):

@@ -14,9 +14,23 @@ from types import TracebackType
 from typing import Any
 
 from sfpsim.errors import InputError
+from sfpsim.trace.reader import Trace, open_trace
 from sfpsim.trace.sampling import RUN_VALUES
 from sfpsim.trace.schema import Lengths, Manifest, Use
 from sfpsim.trace.writer import TraceWriter
+
+
+def _begun(path: Path) -> Trace | None:
+    """Return the trace in `path`, None where no segment of one was written yet."""
+    if any(path.glob("segment-*.safetensors")):
+        begun = open_trace(path)
+        assert isinstance(begun, Trace)
+        return begun
+    left = list(path.glob("*"))
+    if all(found.name == "manifest.json" or found.name.startswith(".tmp-") for found in left):
+        for found in left:  # killed before its first step
+            found.unlink()
+    return None
 
 
 class Capture:
@@ -40,6 +54,9 @@ class Capture:
         Called with (layer, use) for each tensor that is captured; returns the bitlengths
         that a precision method has in force for it, or None. `use` is that of
         `TensorRecord`: ``stash``, ``weight``, ...
+    append
+        Go on with the trace in `path`, where there is one, after its last step; the manifest
+        stays that of its beginning. For trainings that are stopped and resumed.
     seed, precision_method, batch_size, licence, note
         For the manifest; `seed` also chooses the sampled runs.
 
@@ -67,7 +84,7 @@ class Capture:
         steps: Collection[int] | None = None, sample: int | None = None, optimizer: Any = None,
         lengths: Callable[[str, Use], Lengths | None] | None = None,
         seed: int = 0, precision_method: str | None = None, batch_size: int | None = None,
-        licence: str | None = None, note: str = "",
+        licence: str | None = None, note: str = "", append: bool = False,
     ) -> None:  # fmt: skip
         import torch
 
@@ -82,7 +99,6 @@ class Capture:
         self.optimizer = optimizer
         self.lengths = lengths
         self.seed = seed
-        self.count = 0
         manifest = Manifest(
             model=type(model).__name__,
             framework="torch",
@@ -94,7 +110,17 @@ class Capture:
             licence=licence,
             note=note,
         )
-        self.writer = TraceWriter(path, manifest)
+        begun = _begun(Path(path)) if append else None
+        after = None
+        if begun is not None:
+            manifest, after = begun.manifest, (begun.records, begun.ops)
+        self.writer = TraceWriter(path, manifest, after=after)
+        self.count = begun.steps[-1] + 1 if begun is not None else 0
+        self.epochs = set[int]()
+        """The epochs of which a whole step is in the trace."""
+        if begun is not None:
+            lost = set(begun.incomplete_steps)
+            self.epochs = {record.epoch for record in begun.records if record.step not in lost}
 
     def __enter__(self) -> Capture:
         """Return the capture."""
@@ -145,3 +171,4 @@ class Capture:
         for record, data in seen.records():
             self.writer.add(record, data)
         self.writer.flush()
+        self.epochs.add(epoch)

@@ -183,6 +183,20 @@ class Trace:
         """The captured steps, in order."""
         return sorted({record.step for record in self.records})
 
+    def at_step(self, step: int) -> Trace:
+        """Return the trace of one captured step.
+
+        Raises
+        ------
+        InputError
+            If there is none of that number.
+        """
+        if step not in self.steps:
+            known = ", ".join(map(str, self.steps))
+            raise InputError(f"{self.path}: step {step} is not in the trace, only {known}")
+        records = [record for record in self.records if record.step == step]
+        return Trace(self.path, self.manifest, records, [o for o in self.ops if o.step == step])
+
     def _segment(self, name: str) -> Segment:
         if name not in self._segments:
             if Path(name).name != name:

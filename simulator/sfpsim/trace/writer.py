@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -108,6 +108,11 @@ def metadata_crc(texts: dict[str, str]) -> str:
     return str(zlib.crc32("".join(texts[key] for key in METADATA).encode()))
 
 
+def lines_of(entries: Iterable[OpRecord | TensorRecord]) -> bytes:
+    """Return entries as the lines of an index file."""
+    return b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
+
+
 class TraceWriter:
     """Writes records and their values, segment by segment.
 
@@ -121,6 +126,9 @@ class TraceWriter:
         What the trace is.
     segment_bytes
         A segment is written when it holds this many bytes.
+    after
+        Records and ops that the directory holds already, where a trace is continued; None
+        for a new one.
 
     Raises
     ------
@@ -129,25 +137,30 @@ class TraceWriter:
     """
 
     def __init__(
-        self, path: str | Path, manifest: Manifest, *, segment_bytes: int = SEGMENT_BYTES
-    ) -> None:
+        self, path: str | Path, manifest: Manifest, *, segment_bytes: int = SEGMENT_BYTES,
+        after: tuple[Sequence[TensorRecord], Sequence[OpRecord]] | None = None,
+    ) -> None:  # fmt: skip
         self.path = Path(path)
         self.limit = segment_bytes
+        records, ops = after or ((), ())
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if any(self.path.iterdir()):
+            if after is None and any(self.path.iterdir()):
                 raise InputError(f"{self.path}: not empty; a trace needs a directory of its own")
             write_atomically(
                 self.path / "manifest.json", msgspec.json.format(msgspec.json.encode(manifest))
             )
+            if after is not None:  # what a kill took from the indices is written again
+                write_atomically(self.path / "index.jsonl", lines_of(records))
+                write_atomically(self.path / "ops.jsonl", lines_of(ops))
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written: {error.strerror}") from error
-        self.segments = 0
-        self.names: set[str] = set()
+        self.segments = len({record.segment for record in records})
+        self.names = {record.name for record in records}
         self.pending: list[tuple[TensorRecord, NDArray[Any]]] = []
         self.pending_bytes = 0
         self.ops: list[OpRecord] = []
-        self.before = [0, 0]
+        self.before = [len(records), len(ops)]
 
     def __enter__(self) -> TraceWriter:
         """Return the writer."""
@@ -225,4 +238,4 @@ class TraceWriter:
     def _append(self, name: str, lines: Iterable[OpRecord | TensorRecord]) -> None:
         # not flushed to disk: the segments rebuild what a kill or a crash takes from it
         with (self.path / name).open("ab") as file:
-            file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+            file.write(lines_of(lines))
