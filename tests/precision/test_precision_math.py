@@ -19,7 +19,7 @@ from sfpsim.precision.arithmetic import (  # noqa: E402
     quantized,
     smallest,
 )
-from sfpsim.precision.bitpruning import Draw, Interpolate, integer_quantized  # noqa: E402
+from sfpsim.precision.bitpruning import Draw, Interpolate  # noqa: E402
 from sfpsim.precision.lsq import StepQuantize  # noqa: E402
 from sfpsim.precision.quantum import (  # noqa: E402
     Quantize,
@@ -141,15 +141,19 @@ def test_saturation_flush_and_round_up():
     assert out.tolist() == [most, -most, least, -least, 0.0, -0.0]
 
 
-@pytest.mark.parametrize("n", [1.0, 2.3, 7.999])
+def integer_quantized(x, bits, least, most):
+    """Plainly: the nearest of 2^bits values from `least` to `most`, equally far apart."""
+    step = (most - least) / (2**bits - 1)
+    return least + torch.round((x - least) / step) * step
+
+
+@pytest.mark.parametrize("n", [1.0, 2.3, 7.999, 15.5])
 def test_interpolation_and_its_gradient(n):
     x, weights = torch.randn(300, requires_grad=True), torch.randn(300)
     bits = torch.tensor([n], requires_grad=True)
     low, share = math.floor(n), n - math.floor(n)
     ends = x.detach().min(), x.detach().max()
-    lower, upper = (
-        integer_quantized(x.detach(), torch.tensor(float(b)), *ends) for b in (low, low + 1)
-    )  # fmt: skip
+    lower, upper = (integer_quantized(x.detach(), b, *ends) for b in (low, low + 1))
     out = Interpolate.apply(x, bits, 1)
     assert torch.allclose(out, (1 - share) * lower + share * upper, atol=1e-6)
     (out * weights).sum().backward()
@@ -186,7 +190,7 @@ def test_a_drawn_integer_and_its_gradient(n):
     """The value is one of the two, the gradient that of their expectation."""
     x, weights = torch.randn(300, requires_grad=True), torch.randn(300)
     low, ends = math.floor(n), (x.detach().min(), x.detach().max())
-    pair = [integer_quantized(x.detach(), torch.tensor(float(b)), *ends) for b in (low, low + 1)]
+    pair = [integer_quantized(x.detach(), b, *ends) for b in (low, low + 1)]
     for drawn, expected in zip((low, low + 1), pair, strict=True):
         bits = torch.tensor([n], requires_grad=True)
         out = Draw.apply(x, bits, drawn)

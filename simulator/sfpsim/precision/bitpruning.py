@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from sfpsim.errors import InputError, one_of
+from sfpsim.precision import kernels
 from sfpsim.precision.attach import Method
 from sfpsim.trace.schema import Lengths
 
@@ -24,16 +26,28 @@ Weighting = Literal["bits", "memory", "operations"]
 LEAST_BITS, MOST_BITS = 1, 16
 
 
-def integer_quantized(
-    x: torch.Tensor, bits: torch.Tensor, least: torch.Tensor, most: torch.Tensor
-) -> torch.Tensor:
-    """Round `x` to the nearest of 2^bits values from `least` to `most`, equally far apart.
+def _flat(x: torch.Tensor) -> torch.Tensor:
+    return x.detach().to("cpu", torch.float32).contiguous().reshape(-1)
 
-    `bits`, `least` and `most` are broadcast against `x`; where most equals least, x is it.
+
+def _interpolated(
+    x: torch.Tensor, first: int, second: int, share: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return Q(x, first) + share (Q(x, second) - Q(x, first)), and that difference.
+
+    Q(x, b) rounds `x`, flat float32, to the nearest of 2^b values from its least to its
+    greatest, equally far apart; where these are the same, x stays.
     """
-    step = (most - least) / (torch.pow(2.0, bits) - 1)
-    safe = torch.where(step > 0, step, torch.ones_like(step))
-    return least + torch.round((x - least) / safe) * step
+    least, most = (float(end) for end in torch.aminmax(x))
+    if not least < most:
+        return x, torch.zeros_like(x)
+    width = np.float32(most) - np.float32(least)
+    steps = [np.float32(width / np.float32(2**bits - 1)) for bits in (first, second)]
+    out, gap = torch.empty_like(x), torch.empty_like(x)
+    kernels.interpolate(
+        x.numpy(), np.float32(least), *steps, np.float32(share), out.numpy(), gap.numpy()
+    )
+    return out, gap
 
 
 class Interpolate(torch.autograd.Function):
@@ -42,14 +56,14 @@ class Interpolate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, n: torch.Tensor, groups: int) -> torch.Tensor:
         """Quantize `groups` equal parts of `x` along its first dimension at lengths `n`."""
-        flat = x.detach().float().reshape(groups, -1)
-        least, most = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
-        low = torch.floor(n.detach().float()).reshape(-1, 1)
-        share = n.detach().float().reshape(-1, 1) - low
-        lower = integer_quantized(flat, low, least, most)
-        upper = integer_quantized(flat, low + 1, least, most)
-        ctx.difference, ctx.per_group = upper - lower, n.numel() == groups
-        return (lower + share * (upper - lower)).reshape(x.shape).to(x.dtype)
+        parts = _flat(x).chunk(groups)
+        lengths = n.detach().tolist() * (groups // n.numel())
+        found = []
+        for part, length in zip(parts, lengths, strict=True):
+            low = math.floor(length)
+            found.append(_interpolated(part, low, low + 1, length - low))
+        ctx.gaps, ctx.groups = [gap for _, gap in found], n.numel()
+        return torch.cat([out for out, _ in found]).reshape(x.shape).to(x.device, x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
@@ -57,9 +71,13 @@ class Interpolate(torch.autograd.Function):
         (g,) = grads
         if not ctx.needs_input_grad[1]:
             return g, None, None
-        change = g.float().reshape(ctx.difference.shape) * ctx.difference
-        g_n = change.sum(1) if ctx.per_group else change.sum().reshape(1)
-        return g, g_n, None
+        parts = _flat(g).chunk(len(ctx.gaps))
+        changes = [_change(part, gap) for part, gap in zip(parts, ctx.gaps, strict=True)]
+        return g, torch.tensor(changes if ctx.groups > 1 else [math.fsum(changes)]), None
+
+
+def _change(g: torch.Tensor, gap: torch.Tensor) -> float:
+    return float(kernels.dot(g.numpy(), gap.numpy()))
 
 
 class Draw(torch.autograd.Function):
@@ -68,13 +86,10 @@ class Draw(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, n: torch.Tensor, drawn: int) -> torch.Tensor:
         """Quantize `x` at `drawn` bits."""
-        flat = x.detach().float()
-        least, most = flat.amin(), flat.amax()
-        low = torch.floor(n.detach().float())
-        lower, upper = (integer_quantized(flat, b, least, most) for b in (low, low + 1))
-        ctx.difference = upper - lower
-        kept = lower if drawn == int(low) else upper
-        return kept.to(x.dtype)
+        low = math.floor(float(n.detach()))
+        ctx.sign, other = (1, low + 1) if drawn == low else (-1, low)
+        out, ctx.gap = _interpolated(_flat(x), drawn, other, 0.0)
+        return out.reshape(x.shape).to(x.device, x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
@@ -82,7 +97,7 @@ class Draw(torch.autograd.Function):
         (g,) = grads
         if not ctx.needs_input_grad[1]:
             return g, None, None
-        return g, (g.float() * ctx.difference).sum().reshape(1), None
+        return g, torch.tensor([ctx.sign * _change(_flat(g), ctx.gap)]), None
 
 
 class BitPruning(Method):

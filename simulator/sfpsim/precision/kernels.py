@@ -80,3 +80,39 @@ def pass_inside(words: Any, g: Any, vmax: int, out: Any) -> None:
     most = np.uint32(vmax)
     for i in range(words.size):
         out[i] = g[i] if (np.uint32(words[i]) & np.uint32(0x7FFF_FFFF)) < most else np.float32(0.0)
+
+
+ROUND = np.float32(1.5 * 2**23)
+"""Added and taken off again it rounds what is below 2^22 to whole numbers, ties to even."""
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _level(distance: Any, step: Any) -> Any:
+    return ((distance / step + ROUND) - ROUND) * step
+
+
+@njit(cache=True, nogil=True)
+def interpolate(x: Any, least: Any, lower: Any, upper: Any, share: Any, out: Any, gap: Any) -> None:
+    """Write what lies `share` of the way between two integer quantizations of `x`.
+
+    Their levels lie `lower` and `upper` apart, from `least` on; `gap` gets the second less
+    the first. All are float32.
+    """
+    for i in range(x.size):
+        distance = x[i] - least
+        low = _level(distance, lower)
+        more = _level(distance, upper) - low
+        gap[i] = more
+        out[i] = least + low + share * more
+
+
+@njit(cache=True, nogil=True, fastmath=REGROUP)
+def dot(a: Any, b: Any) -> float:
+    """Return the sum of a * b, float32, in parts of float32 that are added as float64."""
+    total = 0.0
+    for begin in range(0, a.size, PART):
+        part = np.float32(0.0)
+        for i in range(begin, min(begin + PART, a.size)):
+            part += a[i] * b[i]
+        total += np.float64(part)
+    return total
