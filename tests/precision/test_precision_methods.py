@@ -118,6 +118,32 @@ def test_an_exception_in_the_forward_pass_leaves_the_model_whole():
     assert step(model, optimizer, method) > 0
 
 
+def test_lengths_of_another_training_are_kept():
+    model, optimizer = make()
+    given = {"conv.weight": (2.1, 3.0), "conv.input": (0, 1), "fc.input": (40, 8)}
+    method = QuantumFloat(model, optimizer, lengths=given)
+    x, y = batch()
+    for number in range(2):
+        method.epoch(number)
+        optimizer.param_groups[0]["lr"] = 0.01
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        assert method.loss(loss) is loss
+        loss.backward()
+        optimizer.step()
+    kept = {k: (float(t.mantissa), float(t.exponent)) for k, t in method.tensors.items()}
+    assert kept["conv.weight"] == (3, 3)
+    assert kept["conv.input"] == (0, 1)
+    assert kept["fc.input"] == kept["fc.weight"] == (23, 8)  # no more than the type has
+    method.detach()
+    for wrong, said in (
+        ({"cnv.weight": (1, 1)}, "Small has no such layer"),
+        ({"conv.weight": (1, 9)}, "exponents of 1 to 8"),
+    ):
+        with pytest.raises(InputError, match=said):
+            QuantumFloat(model, optimizer, lengths=wrong)
+
+
 def test_lengths_shrink_are_frozen_and_learned_again():
     model, optimizer = make(lr=0.05)
     method = QuantumFloat(model, optimizer, gamma=2.0, learn_epochs=2, length_lr=1.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -112,6 +113,22 @@ def analytic_exponent_gradient(
     return (g.float() * (by_most * most - by_least * least) * slope).sum()
 
 
+def _rounded_up(
+    lengths: Mapping[str, tuple[float, float]], model: nn.Module
+) -> dict[str, tuple[int, int]]:
+    layers = {name for name, _ in model.named_modules()}
+    out = {key: (math.ceil(m), math.ceil(e)) for key, (m, e) in lengths.items()}
+    for key, (m, e) in out.items():
+        if key.rpartition(".")[0].partition(":")[0] not in layers:
+            raise InputError(f"lengths of {key}: {type(model).__name__} has no such layer")
+        if m < 0 or not LEAST_EXPONENT_BITS <= e <= FULL_EXPONENT_BITS:
+            raise InputError(
+                f"lengths of {key}: {m} and {e}; allowed are mantissas of 0 bits or more and "
+                f"exponents of {LEAST_EXPONENT_BITS} to {FULL_EXPONENT_BITS}"
+            )
+    return out
+
+
 @dataclass
 class TensorLengths:
     """The learned lengths of one tensor and the ones drawn for the batch."""
@@ -147,6 +164,9 @@ class QuantumFloat(Method):
         Another learning rate for the lengths.
     seed
         Of the draws.
+    lengths
+        Mantissa and exponent bits by key, to train with from the start and to learn no more:
+        what another training found, as advice on datatypes.
 
     Raises
     ------
@@ -161,6 +181,7 @@ class QuantumFloat(Method):
         exponent: bool = True, gamma: float = 0.1, learn_epochs: int | None = 5,
         gradient: Gradient = "exact", initial_mantissa_bits: int | None = None,
         length_lr: float | None = None, seed: int = 0,
+        lengths: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:  # fmt: skip
         if not (mantissa or exponent):
             raise InputError("quantum: neither mantissa nor exponent is to be learned")
@@ -173,7 +194,8 @@ class QuantumFloat(Method):
         self.initial = initial_mantissa_bits
         self.chance = torch.Generator().manual_seed(seed)
         self.tensors: dict[str, TensorLengths] = {}
-        self.frozen = False
+        self.advised = None if lengths is None else _rounded_up(lengths, model)
+        self.frozen = self.advised is not None
         self.optimizer = optimizer
         self.rate, self.changed_at, self.clipped = self._rate(), 0, 0
         super().__init__(model)
@@ -200,9 +222,10 @@ class QuantumFloat(Method):
         if key not in self.tensors:
             most = mantissa_bits_of(x.dtype)
             begin = most if self.initial is None or not self.learns[0] else min(self.initial, most)
+            m, e = (self.advised or {}).get(key, (begin, FULL_EXPONENT_BITS))
             lengths = TensorLengths(
-                mantissa=nn.Parameter(torch.tensor(float(begin)), self._open(0)),
-                exponent=nn.Parameter(torch.tensor(float(FULL_EXPONENT_BITS)), self._open(1)),
+                mantissa=nn.Parameter(torch.tensor(float(min(m, most))), self._open(0)),
+                exponent=nn.Parameter(torch.tensor(float(e)), self._open(1)),
                 most=most,
             )
             self.tensors[key] = lengths
@@ -253,6 +276,8 @@ class QuantumFloat(Method):
 
     def epoch(self, number: int) -> None:
         """Say that epoch `number` begins: follows the schedule of learning and freezing."""
+        if self.advised is not None:
+            return
         if self._rate() != self.rate:
             self.rate, self.changed_at = self._rate(), number
         learning = self.learn_epochs is None or number - self.changed_at < self.learn_epochs
