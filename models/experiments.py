@@ -1,17 +1,21 @@
-"""The papers' comparisons on this scale: ``python models/experiments.py NAME --out DIR``.
+"""The papers' experiments on this scale: ``python models/experiments.py NAME --out DIR``.
 
 | name | trains | compares with FP32 |
 | --- | --- | --- |
 | floats | ResNet-18 narrow | Quantum Mantissa and Exponent |
 | bitwave | ResNet-18 narrow | BitWave, frozen after some epochs or not |
+| advisor | ResNet-18 narrow | training again with the lengths learned at the end, and early |
 | integers | ResNet-18 narrow | BitPruning by three measures, Quantum Integer, fixed and LSQ |
+| gpt | GPT | Quantum Mantissa and Exponent |
 | containers | ResNet-8 | every container of the registry, emulated |
 
 Every run is one of ``models/learn_lengths.py`` in a process of its own, with its folder
-under ``--out``; runs that are done are not repeated, so a stopped experiment goes on. Runs of
+``NETWORK-RUN-SEED`` under ``--out``; runs that are done are not repeated, so that a stopped
+experiment goes on and experiments with the same ``--out`` share their FP32 runs. Runs of
 one seed see the same data in the same order from the same weights, so differences are taken
-seed by seed, with Student's 95 % interval. Written: ``runs.csv``, ``summary.csv`` and
-accuracy beside bits as a figure. Accuracy is over all 10,000 test images.
+seed by seed, with Student's 95 % interval. Written: ``NAME-runs.csv``, ``NAME-summary.csv``
+and accuracy beside bits as ``NAME.svg``. Accuracy is over all 10,000 test images;
+perplexities are compared as percent of FP32's.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +50,24 @@ STUDENT = {
     9: 2.262,
 }
 MEASURES = ("bits", "memory", "operations")
+ROLES = ("weight", "activation")
 NOT_EMULATED = ("gist-binarize",)  # keeps no values
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What is trained: the network and each run's arguments by its name; ``fp32`` is first."""
+    """What is trained: the network and each run's arguments by its name; ``fp32`` is first.
+
+    ``{out}`` and ``{seed}`` in an argument become the folder of all runs and the run's seed;
+    runs that have one begin when all others are done.
+    """
 
     network: str
     runs: dict[str, list[str]]
-    defaults: dict[str, Any] = field(default_factory=dict)
+    seeds: int = 5
+    epochs: int = 8
+    examples: int = 12_800
+    batch: int = 64
 
 
 def _method(name: str, *more: str) -> list[str]:
@@ -75,11 +87,13 @@ def _integers() -> dict[str, list[str]]:
 
 
 FP32 = {"fp32": _method("fp32")}
+QUANTUM = {
+    "quantum": _method(
+        "quantum", "--length-lr", "0.5", "--initial-bits", "7", "--learn-epochs", "2"
+    )
+}
 EXPERIMENTS = {
-    "floats": Experiment(
-        network="resnet18",
-        runs=FP32 | {"quantum": _method("quantum", "--length-lr", "0.5", "--learn-epochs", "3")},
-    ),
+    "floats": Experiment(network="resnet18", runs=FP32 | QUANTUM),
     "bitwave": Experiment(
         network="resnet18",
         runs=FP32 | {
@@ -87,14 +101,24 @@ EXPERIMENTS = {
             "bitwave-frozen": _method("bitwave-frozen", "--learn-epochs", "3"),
         },
     ),
+    "advisor": Experiment(
+        network="resnet18",
+        runs=FP32 | QUANTUM | {
+            "final-lengths": _method("lengths:{out}/resnet18-quantum-{seed}@-1"),
+            "early-lengths": _method("lengths:{out}/resnet18-quantum-{seed}@1"),
+        },
+    ),
     "integers": Experiment(network="resnet18", runs=FP32 | _integers()),
+    "gpt": Experiment(
+        network="gpt", batch=8, examples=2_000,
+        runs=FP32 | {"quantum": _method("quantum", "--length-lr", "0.02", "--learn-epochs", "2")},
+    ),
     "containers": Experiment(
-        network="resnet8",
+        network="resnet8", seeds=1, epochs=2,
         runs=FP32 | {
             spec: _method(f"emulate:{spec}")
             for spec in SPECS if spec not in ("fp32", *NOT_EMULATED)
         },
-        defaults={"seeds": 1, "epochs": 2},
     ),
 }  # fmt: skip
 
@@ -102,11 +126,12 @@ EXPERIMENTS = {
 def run_one(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Train one run, unless it is done; return its line of ``runs.csv``."""
     experiment = EXPERIMENTS[given.name]
-    folder = Path(given.out) / f"{name.replace(':', '_').replace('=', '')}-{seed}"
+    folder = Path(given.out) / f"{experiment.network}-{name.replace(':', '_')}-{seed}"
     done = folder / "done.json"
     arguments = [
-        *experiment.runs[name], "--network", experiment.network, "--seed", str(seed), "--epochs",
-        str(given.epochs), "--images", str(given.images), "--batch", str(given.batch),
+        *(part.format(out=given.out, seed=seed) for part in experiment.runs[name]),
+        "--network", experiment.network, "--seed", str(seed), "--epochs", str(given.epochs),
+        "--examples", str(given.examples), "--batch", str(given.batch),
     ]  # fmt: skip
     arguments += ["--data", given.data] if given.data else []
     if done.exists():
@@ -124,37 +149,39 @@ def run_one(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
 
 
 def read_run(folder: Path, name: str) -> dict[str, Any]:
-    """Return accuracy, bits and seconds of a run that is done.
+    """Return the measure, bits and seconds of a run that is done.
 
-    `stash_bits` and `stash_bits_gecko` are measured: the bits a value, sign included, of the
-    weights and stashed activations of a captured step in ``sfp`` at the lengths in force,
-    without and with Gecko. For integers the mean lengths are given by three measures.
+    Bits are of the last captured step, as encoded: bits a value, sign and metadata included,
+    of weights and stashed activations together and apart, in the emulated container, or in
+    ``sfp`` at the lengths in force without Gecko and with it (``_gecko``). Integers, of which
+    there is no trace, have their mean lengths by three measures.
     """
     with (folder / "history.csv").open(newline="") as file:
         history = list(csv.DictReader(file))
     last = history[-1]
-    line: dict[str, Any] = {"test_accuracy": float(last["test_accuracy"])}
+    line = {k: float(v) for k, v in last.items() if k.startswith(("test_", "mean_"))}
     line["train_cpu_seconds"] = sum(float(h["train_cpu_seconds"]) for h in history)
-    line |= {k: float(v) for k, v in last.items() if k.startswith("mean_")}
-    trace = folder / "run.trace"
-    if trace.exists():
-        line |= _stash_bits(str(trace), name)
+    if (folder / "run.trace").exists():
+        trace = sfpsim.open_trace(folder / "run.trace")
+        trace = trace.at_step(trace.steps[-1])
+        if name == "fp32":
+            line |= _stash_bits(trace, "fp32", "") | _stash_bits(trace, "gecko-bias", "_gecko")
+        elif name in SPECS:
+            line |= _stash_bits(trace, name, "")
+        else:
+            line |= _stash_bits(trace, "sfp", "")
+            line |= _stash_bits(trace, "sfp:exponent=gecko-bias", "_gecko")
     return line
 
 
-def _stash_bits(trace: str, name: str) -> dict[str, float]:
-    if name == "fp32":
-        return {"stash_bits": 32.0}
-    if name in SPECS:
-        found = sfpsim.compare(sfpsim.open_trace(trace), [name])
-        return {"stash_bits": _bits(found.containers[0].totals)}
-    found = sfpsim.compare(sfpsim.open_trace(trace), ["sfp", "sfp:exponent=gecko-bias"])
-    plain, gecko = (_bits(c.totals) for c in found.containers)
-    return {"stash_bits": plain, "stash_bits_gecko": gecko}
-
-
-def _bits(totals: Any) -> float:
-    return float(totals.total_bits / totals.values)
+def _stash_bits(trace: Any, container: str, suffix: str) -> dict[str, float]:
+    (found,) = sfpsim.compare(trace, [container], per_tensor=True).containers
+    out = {}
+    for name, roles in (("", ROLES), *((f"{role}_", (role,)) for role in ROLES)):
+        kept = [t for t in found.tensors if t.role in roles]
+        bits = sum(t.total_bits for t in kept)
+        out[f"{name or 'stash_'}bits{suffix}"] = bits / sum(t.values for t in kept)
+    return out
 
 
 def interval(differences: list[float]) -> float:
@@ -165,15 +192,26 @@ def interval(differences: list[float]) -> float:
     return STUDENT[n - 1] * statistics.stdev(differences) / math.sqrt(n)
 
 
+def measure_of(line: dict[str, Any]) -> str:
+    """Return the name of what a run is judged by."""
+    return next(key for key in line if key.startswith("test_"))
+
+
 def summary(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a line a run: means over the seeds, and the difference to fp32 seed by seed."""
-    base = {x["seed"]: x["test_accuracy"] for x in lines if x["run"] == "fp32"}
+    """Return a line a run: means over the seeds, and the difference to fp32 seed by seed.
+
+    Accuracies differ by points, perplexities by percent of fp32's.
+    """
+    measure = measure_of(lines[0])
+    base = {x["seed"]: x[measure] for x in lines if x["run"] == "fp32"}
     out = []
     for name in dict.fromkeys(x["run"] for x in lines):
         mine = [x for x in lines if x["run"] == name]
-        less = [x["test_accuracy"] - base[x["seed"]] for x in mine]
+        less = [x[measure] - base[x["seed"]] for x in mine]
+        if measure == "test_perplexity":
+            less = [100 * d / base[x["seed"]] for d, x in zip(less, mine, strict=True)]
         line: dict[str, Any] = {"run": name, "seeds": len(mine)}
-        line["test_accuracy"] = statistics.fmean(x["test_accuracy"] for x in mine)
+        line[measure] = statistics.fmean(x[measure] for x in mine)
         line["difference"], line["interval_95"] = statistics.fmean(less), interval(less)
         for key in dict.fromkeys(k for x in mine for k in x if "bits" in k or "seconds" in k):
             line[key] = statistics.fmean(x[key] for x in mine)
@@ -201,26 +239,51 @@ def bits_of(line: dict[str, Any]) -> float:
 
 
 def draw(lines: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Write accuracy over bits, a point a run with its interval against fp32."""
+    """Write the measure over bits, a point a run with the interval of its difference."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    measure = measure_of(lines[0])
+    base = next(x[measure] for x in lines if x["run"] == "fp32")
+    perplexity = measure == "test_perplexity"
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for line in lines:
-        half = line["interval_95"]
-        error = None if math.isnan(half) or line["run"] == "fp32" else half
-        axis.errorbar(bits_of(line), line["test_accuracy"], yerr=error, fmt="o", capsize=3, ms=4)
-        axis.annotate(line["run"], (bits_of(line), line["test_accuracy"]), fontsize=7,
-                      xytext=(4, 3), textcoords="offset points")  # fmt: skip
-    base = next(x["test_accuracy"] for x in lines if x["run"] == "fp32")
-    axis.axhline(base, color="0.6", lw=0.8, ls="--", label="FP32")
-    axis.axhline(base - 0.5, color="0.8", lw=0.8, ls=":", label="FP32 less 0.5 points")
-    axis.set(xlabel="bits a value, weights and activations", ylabel="test accuracy, %", title=title)
-    axis.legend(frameon=False, loc="lower right")
+        if line["run"] == "fp32":
+            continue
+        half = line["interval_95"] * (base / 100 if perplexity else 1)
+        axis.errorbar(bits_of(line), line[measure], yerr=None if math.isnan(half) else half,
+                      fmt="o", capsize=3, ms=4)  # fmt: skip
+        axis.annotate(line["run"], (bits_of(line), line[measure]), fontsize=7, xytext=(4, 3),
+                      textcoords="offset points")  # fmt: skip
+    axis.axhline(base, color="0.5", lw=0.8, ls="--", label="FP32")
+    bound, said = (1.01 * base, "1 % more") if perplexity else (base - 0.5, "0.5 points less")
+    axis.axhline(bound, color="0.7", lw=0.8, ls=":", label=said)
+    name = "perplexity a character" if perplexity else "accuracy, %"
+    axis.set(xlabel="bits a value, weights and activations", ylabel=f"test {name}", title=title)
+    axis.set_xlim(left=0)
+    axis.legend(frameon=False)
     figure.savefig(path)
     plt.close(figure)
+
+
+def train_all(given: argparse.Namespace, names: list[str]) -> list[dict[str, Any]]:
+    """Train every run of every seed; return their lines, by seed and run."""
+    runs = EXPERIMENTS[given.name].runs
+    work = [(name, seed) for seed in range(given.seeds) for name in names]
+    later = [item for item in work if any("{out}" in part for part in runs[item[0]])]
+    first = [item for item in work if item not in later]
+    lines = []
+    with ThreadPoolExecutor(given.workers) as pool:
+        for part in (first, later):
+            for line in pool.map(lambda x: run_one(given, *x), part):
+                lines.append(line)
+                print(
+                    f"{len(lines)}/{len(work)} {line['run']} seed {line['seed']}: "
+                    f"{line[measure_of(line)]:.2f}, {bits_of(line):.2f} bits", flush=True,
+                )  # fmt: skip
+    return sorted(lines, key=lambda x: work.index((x["run"], x["seed"])))
 
 
 def main() -> None:
@@ -230,17 +293,17 @@ def main() -> None:
     )
     parser.add_argument("name", choices=sorted(EXPERIMENTS))
     parser.add_argument("--out", required=True, help="folder for all runs and the tables")
-    parser.add_argument("--data", help="folder with Fashion-MNIST")
+    parser.add_argument("--data", help="folder with the data")
     parser.add_argument("--seeds", type=int, help="paired seeds; 5, containers: 1")
-    parser.add_argument("--epochs", type=int, help="6, containers: 2")
-    parser.add_argument("--images", type=int, default=12_800, help="training images an epoch")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--epochs", type=int, help="the experiment's own by default")
+    parser.add_argument("--examples", type=int, help="of an epoch; the experiment's own by default")
+    parser.add_argument("--batch", type=int, help="the experiment's own by default")
     parser.add_argument("--workers", type=int, default=2, help="runs at the same time")
     parser.add_argument("--only", help="comma-separated runs beside fp32; all by default")
     given = parser.parse_args()
     experiment = EXPERIMENTS[given.name]
-    given.seeds = given.seeds or experiment.defaults.get("seeds", 5)
-    given.epochs = given.epochs or experiment.defaults.get("epochs", 6)
+    for key in ("seeds", "epochs", "examples", "batch"):
+        setattr(given, key, getattr(given, key) or getattr(experiment, key))
     if given.seeds > len(STUDENT) + 1:
         raise InputError(f"--seeds {given.seeds}: at most {len(STUDENT) + 1}")
     names = list(experiment.runs)
@@ -250,26 +313,18 @@ def main() -> None:
         if unknown:
             known = ", ".join(experiment.runs)
             raise InputError(f"--only {', '.join(unknown)}: {given.name} has {known}")
-    work = [(name, seed) for seed in range(given.seeds) for name in names]
-    lines = []
-    with ThreadPoolExecutor(given.workers) as pool:
-        for line in pool.map(lambda x: run_one(given, *x), work):
-            lines.append(line)
-            print(
-                f"{len(lines)}/{len(work)} {line['run']} seed {line['seed']}: "
-                f"{line['test_accuracy']:.2f} %, {bits_of(line):.2f} bits", flush=True,
-            )  # fmt: skip
-    out = Path(given.out)
-    found = summary(lines)
-    write_csv(out / "runs.csv", lines)
-    write_csv(out / "summary.csv", found)
-    draw(found, out / "accuracy.svg", f"{experiment.network}, Fashion-MNIST, {given.seeds} seeds")
+    lines = train_all(given, names)
+    out, found = Path(given.out), summary(lines)
+    write_csv(out / f"{given.name}-runs.csv", lines)
+    write_csv(out / f"{given.name}-summary.csv", found)
+    draw(found, out / f"{given.name}.svg", f"{experiment.network}, {given.seeds} seeds")
+    unit = "%" if measure_of(found[0]) == "test_perplexity" else "points"
     for line in found:
         half = line["interval_95"]
         band = "" if math.isnan(half) else f" +- {half:.2f}"
         print(
-            f"{line['run']:20s} {line['test_accuracy']:6.2f} %  against fp32 "
-            f"{line['difference']:+.2f}{band} points  {bits_of(line):5.2f} bits"
+            f"{line['run']:20s} {line[measure_of(line)]:7.3f}  against fp32 "
+            f"{line['difference']:+.2f}{band} {unit}  {bits_of(line):5.2f} bits"
         )
 
 

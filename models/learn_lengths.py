@@ -1,14 +1,19 @@
 """Trains a network with a method that chooses bitlengths: ``python models/learn_lengths.py``.
 
-Networks are ResNet-8 and a narrow ResNet-18 on Fashion-MNIST. ``--method`` is one of fp32,
-quantum (mantissa and exponent), quantum-mantissa, bitwave, bitwave-frozen (after
+Networks are ResNet-8 and a narrow ResNet-18 on Fashion-MNIST and a GPT on Shakespeare.
+``--method`` is one of fp32, quantum (mantissa and exponent), quantum-mantissa,
+lengths:FOLDER@EPOCH (those of another training, kept), bitwave, bitwave-frozen (after
 ``--learn-epochs``), bitchop, bitpruning, quantum-integer, fixed:BITS and lsq:BITS (integers)
-or emulate:CONTAINER. The folder ``--out`` gets config.json,
-history.csv (a line an epoch), lengths.csv (a line an epoch and tensor), two figures,
-checkpoint.pt, from which the same command goes on, and, for float methods, a trace of one
-step with the lengths in force, for ``sfpsim compare``. Accuracy is over all 10,000 test
-images, at rounded-up lengths; while lengths are still drawn, batch normalisation has seen
-drawn ones, so judge the epochs after freezing.
+or emulate:CONTAINER. The folder ``--out`` gets config.json, history.csv (a line an epoch),
+lengths.csv (a line an epoch and tensor), batches.csv (a line a batch, of methods that watch
+the loss), progress.svg, checkpoint.pt, from which the same command goes on, and, for floats,
+run.trace: the last step of every epoch with the lengths in force, for ``sfpsim compare``.
+
+The test is at rounded-up lengths; while lengths are still drawn, batch normalisation has
+seen drawn ones, so judge the epochs after freezing. The learning rate falls to a tenth after
+half of the epochs and to a hundredth after four fifths; lengths are learned for
+``--learn-epochs`` at the start and ``--relearn-epochs`` after each fall, and are frozen in the
+last fifth.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import sys
 import time
@@ -23,8 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from resnet8_fashion import Block, ResNet8
-from sample_data import fashion_folder, fashion_mnist
+from tasks import NETWORKS, make_task
 from torch import nn
 
 from sfpsim.errors import InputError
@@ -37,32 +42,10 @@ from sfpsim.precision import (
     QuantumFloat,
     QuantumInteger,
 )  # fmt: skip
+from sfpsim.precision.watching import bits_of_limit
 from sfpsim.trace.capture import Capture
 
 RATES = ((0.0, 1.0), (0.5, 0.1), (0.8, 0.01))
-
-
-class ResNet18(nn.Module):
-    """ResNet-18's eight blocks at a sixteenth of its size: 16, 32, 64 and 128 channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(1, 16, 3, 1, 1, bias=False)
-        self.bn = nn.BatchNorm2d(16)
-        self.relu = nn.ReLU()
-        widths = [(16, 16, 1), (16, 16, 1), (16, 32, 2), (32, 32, 1)]
-        widths += [(32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1)]
-        self.blocks = nn.Sequential(*(Block(*width) for width in widths))
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(128, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the logits."""
-        x = self.blocks(self.relu(self.bn(self.stem(x))))
-        return self.fc(self.pool(x).flatten(1))
-
-
-NETWORKS = {"resnet8": ResNet8, "resnet18": ResNet18}
 
 
 def make_method(given: argparse.Namespace, model: nn.Module, optimizer: Any) -> Any:
@@ -73,9 +56,11 @@ def make_method(given: argparse.Namespace, model: nn.Module, optimizer: Any) -> 
     if kind in ("quantum", "quantum-mantissa"):
         return QuantumFloat(
             model, optimizer, exponent=kind == "quantum", gamma=given.gamma, seed=given.seed,
-            learn_epochs=given.learn_epochs, initial_mantissa_bits=given.initial_bits,
-            length_lr=given.length_lr,
+            learn_epochs=given.learn_epochs, relearn_epochs=given.relearn_epochs,
+            initial_mantissa_bits=given.initial_bits, length_lr=given.length_lr,
         )  # fmt: skip
+    if kind == "lengths":
+        return QuantumFloat(model, optimizer, lengths=lengths_at(rest))
     if kind in ("bitwave", "bitwave-frozen"):
         return BitWave(model, history=given.history)
     if kind == "bitchop":
@@ -97,16 +82,24 @@ def make_method(given: argparse.Namespace, model: nn.Module, optimizer: Any) -> 
     raise SystemExit(f"--method {given.method}: not known; see --help")
 
 
-def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
-    """Return the share of images that are classified right, %."""
-    model.eval()
-    with torch.no_grad():
-        right = sum(
-            int((model(x[at : at + 500]).argmax(1) == y[at : at + 500]).sum())
-            for at in range(0, len(x), 500)
+def lengths_at(place: str) -> dict[str, tuple[float, float]]:
+    """Return the lengths that the training in FOLDER had at the end of an epoch; -1: the last."""
+    folder, _, number = place.rpartition("@")
+    path = Path(folder) / "lengths.csv"
+    if not number.lstrip("-").isdigit() or not path.is_file():
+        raise SystemExit(
+            f"--method lengths:{place}: must be lengths:FOLDER@EPOCH, FOLDER with a lengths.csv"
         )
-    model.train()
-    return 100 * right / len(x)
+    with path.open(newline="") as file:
+        lines = [line for line in csv.DictReader(file) if line["exponent"]]
+    epochs = sorted({int(line["epoch"]) for line in lines})
+    epoch = epochs[-1] if number == "-1" and epochs else int(number)
+    if epoch not in epochs:
+        raise SystemExit(f"{path}: no float lengths of epoch {number}")
+    return {
+        line["tensor"]: (float(line["mantissa"]), float(line["exponent"]))
+        for line in lines if int(line["epoch"]) == epoch
+    }  # fmt: skip
 
 
 class Run:
@@ -116,18 +109,19 @@ class Run:
         self.given, self.out = given, Path(given.out)
         self.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(given.seed)
-        folder = fashion_folder(given.data)
-        self.x, self.y = fashion_mnist(folder)
-        self.x, self.y = self.x[: given.images], self.y[: given.images]
-        self.test = fashion_mnist(folder, "t10k")
-        self.model = NETWORKS[given.network]()
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=given.lr, momentum=0.9, weight_decay=1e-4
+        self.task = make_task(
+            given.network, data=given.data, examples=given.examples, batch=given.batch
         )
-        self.method = make_method(given, self.model, self.optimizer)
+        self.model, self.optimizer = self.task.model, self.task.optimizer
+        self.rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizers = [self.optimizer]
+        if given.length_lr is not None:
+            self.optimizers.append(torch.optim.Adam([{"params": []}], lr=self.rate))
+        self.method = make_method(given, self.model, self.optimizers[-1])
         self.history: list[dict[str, float]] = []
         self.lengths: list[list[Any]] = []
         self.first = self.resume()
+        self.capture = self.watch()
 
     def resume(self) -> int:
         """Go on from the checkpoint, where there is one; return the next epoch."""
@@ -140,7 +134,8 @@ class Run:
         if hasattr(self.method, "load_state_dict"):
             self.method.load_state_dict(state["method"])
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, held in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(held)
         self.history, self.lengths = state["history"], state["lengths"]
         torch.set_rng_state(state["chance"])
         return int(state["epoch"]) + 1
@@ -149,9 +144,11 @@ class Run:
         """Set the learning rate of the weights by the share of epochs done."""
         done = number / self.given.epochs
         factor = next(f for start, f in reversed(RATES) if done >= start)
-        if factor * self.given.lr != self.optimizer.param_groups[0]["lr"]:
-            for group in self.optimizer.param_groups[: 2 if self.given.length_lr is None else 1]:
-                group["lr"] = factor * self.given.lr
+        if factor * self.rate != self.optimizer.param_groups[0]["lr"]:
+            shared = 2 if self.given.length_lr is None else 1  # lengths of the same rate
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups[:shared]:
+                    group["lr"] = factor * self.rate
             if hasattr(self.method, "learning_rate_changed") and not self.method.frozen:
                 self.method.learning_rate_changed()
 
@@ -169,23 +166,36 @@ class Run:
     def epoch(self, number: int) -> float:
         """Train one epoch; return the mean loss."""
         self.begin_epoch(number)
-        order, batch = torch.randperm(len(self.x)), self.given.batch
-        total, steps = 0.0, len(order) // batch
-        for step in range(steps):
-            pick = order[step * batch : (step + 1) * batch]
-            total += self.step(self.x[pick], self.y[pick])
+        losses, steps = [], self.given.examples // self.given.batch
+        for step, batch in enumerate(self.task.batches()):
+            if step == steps - 1 and self.capture and number not in self.capture.epochs:
+                with self.capture.step(epoch=number):
+                    losses.append(self.backward(batch))
+            else:
+                losses.append(self.backward(batch))
+            for optimizer in self.optimizers:
+                optimizer.step()
             if sys.stderr.isatty() and step % 20 == 0:
-                sys.stderr.write(f"\repoch {number} {100 * step // steps:3d} %")
-        return total / steps
+                done = 100 * step * self.given.batch // self.given.examples
+                sys.stderr.write(f"\repoch {number} {done:3d} %")
+        return math.fsum(losses) / len(losses)
 
-    def step(self, x: torch.Tensor, y: torch.Tensor) -> float:
-        """Train one batch; return the task's loss."""
-        task = nn.functional.cross_entropy(self.model(x), y)
+    def backward(self, batch: Any) -> float:
+        """Find the gradients of one batch; return the task's loss."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        task = self.task.loss(batch)
         loss = task if self.method is None else self.method.loss(task)
-        self.optimizer.zero_grad()
         loss.backward()
-        self.optimizer.step()
         return float(task.detach())
+
+    def judge(self) -> float:
+        """Return the task's measure, the model not in training."""
+        self.model.eval()
+        with torch.no_grad():
+            found = self.task.judge()
+        self.model.train()
+        return float(found)
 
     def run(self) -> None:
         """Train all epochs, write after each."""
@@ -194,29 +204,57 @@ class Run:
             loss = self.epoch(number)
             seconds = time.process_time() - began
             bits = self.method.mean_bits() if hasattr(self.method, "mean_bits") else {}
-            line = {
-                "epoch": number,
-                "loss": loss,
-                "test_accuracy": accuracy(self.model, *self.test),
-            }
+            line = {"epoch": number, "loss": loss, self.task.measure: self.judge()}
             line |= {f"mean_{key}_bits": value for key, value in bits.items()}
             self.history.append(line | {"train_cpu_seconds": seconds})
             self.note_lengths(number)
             self.write(number)
             print("  ".join(f"{k} {v:.4g}" for k, v in self.history[-1].items()), flush=True)
-        if not isinstance(self.method, BitPruning | LSQ):
-            self.capture()
 
     def note_lengths(self, number: int) -> None:
         """Keep every tensor's lengths of this epoch."""
         if isinstance(self.method, BitPruning):
             for key, bits in self.method.bits.items():
-                self.lengths.append([number, key, float(bits.detach().mean()), None])
+                self.lengths.append([number, key, None, None, float(bits.detach().mean())])
         elif isinstance(self.method, QuantumFloat):
             for key, t in self.method.tensors.items():
-                self.lengths.append(
-                    [number, key, float(t.mantissa.detach()), float(t.exponent.detach())]
+                pair = float(t.mantissa.detach()), float(t.exponent.detach())
+                self.lengths.append([number, key, *pair, None])
+
+    def write_batches(self) -> None:
+        """Write the lengths of every batch so far, where a watcher of the loss chose them."""
+        steps = self.given.examples // self.given.batch
+        with (self.out / "batches.csv").open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["epoch", "batch", "mantissa", "exponent", "limit"])
+            for at, (mantissa, limit) in enumerate(self.method.history):
+                writer.writerow([at // steps, at % steps, mantissa, bits_of_limit(limit), limit])
+
+    def draw(self) -> None:
+        """Write the task's measure and the mean bits by epoch as a figure."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        figure, axis = plt.subplots(figsize=(6, 3.4), layout="constrained")
+        epochs = [line["epoch"] for line in self.history]
+        axis.plot(epochs, [line[self.task.measure] for line in self.history], "o-", color="C0")
+        axis.set(xlabel="epoch", title=f"{self.given.network}, {self.given.method}")
+        axis.set_ylabel(self.task.title, color="C0")
+        bits = [key for key in self.history[-1] if key.startswith("mean_")]
+        if bits:
+            other = axis.twinx()
+            for key, style in zip(bits, ("--", ":", "-."), strict=False):
+                label = key.removeprefix("mean_").removesuffix("_bits")
+                other.plot(
+                    epochs, [line[key] for line in self.history], style, color="C1", label=label
                 )
+            other.set_ylabel("mean length, bits", color="C1")
+            other.set_ylim(bottom=0)
+            other.legend(frameon=False, fontsize=8)
+        figure.savefig(self.out / "progress.svg")
+        plt.close(figure)
 
     def write(self, number: int) -> None:
         """Write the tables and the checkpoint."""
@@ -226,50 +264,54 @@ class Run:
             writer.writerows(self.history)
         with (self.out / "lengths.csv").open("w", newline="") as file:
             csv.writer(file).writerows(
-                [["epoch", "tensor", "mantissa_or_integer", "exponent"], *self.lengths]
+                [["epoch", "tensor", "mantissa", "exponent", "integer"], *self.lengths]
             )
         (self.out / "config.json").write_text(
             json.dumps(vars(self.given) | {"torch": torch.__version__}, indent=2) + "\n"
         )
+        if isinstance(self.method, BitChop | BitWave):
+            self.write_batches()
+        self.draw()
         state = {
             "epoch": number, "config": vars(self.given), "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "history": self.history,
+            "optimizers": [o.state_dict() for o in self.optimizers], "history": self.history,
             "lengths": self.lengths, "chance": torch.get_rng_state(),
             "method": self.method.state_dict() if hasattr(self.method, "state_dict") else None,
         }  # fmt: skip
         torch.save(state, self.out / "checkpoint.tmp")
         os.replace(self.out / "checkpoint.tmp", self.out / "checkpoint.pt")
 
-    def capture(self) -> None:
-        """Write a trace of one more step at the final lengths."""
-        folder = self.out / "run.trace"
-        if folder.exists():
-            return
-        lengths = None if self.method is None else self.method.lengths_of
-        with Capture(
-            self.model, folder, every=1, optimizer=self.optimizer, seed=self.given.seed,
-            sample=16384, lengths=lengths, precision_method=self.given.method,
-            batch_size=self.given.batch,
-        ) as capture, capture.step(epoch=self.given.epochs):  # fmt: skip
-            pick = slice(0, self.given.batch)
-            nn.functional.cross_entropy(self.model(self.x[pick]), self.y[pick]).backward()
+    def watch(self) -> Capture | None:
+        """Return what captures the last step of every epoch; None where no float can say it."""
+        if isinstance(self.method, BitPruning | LSQ):
+            return None
+        return Capture(
+            self.model, self.out / "run.trace", every=1, optimizer=self.optimizer,
+            seed=self.given.seed, sample=16384, append=True, licence=self.task.licence,
+            lengths=None if self.method is None else self.method.lengths_of,
+            precision_method=self.given.method, batch_size=self.given.batch,
+        )  # fmt: skip
 
 
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", choices=sorted(NETWORKS), default="resnet8")
+    parser.add_argument("--network", choices=NETWORKS, default="resnet8")
     parser.add_argument("--method", default="quantum")
     parser.add_argument("--out", required=True, help="folder for everything that is written")
-    parser.add_argument("--data", help="folder with Fashion-MNIST")
+    parser.add_argument("--data", help="folder with the data")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--images", type=int, default=60_000, help="training images used")
+    parser.add_argument("--examples", type=int, default=12_800, help="of an epoch")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--gamma", type=float, default=0.1)
-    parser.add_argument("--length-lr", type=float, help="of the lengths; the weights' by default")
+    parser.add_argument(
+        "--length-lr",
+        type=float,
+        help="of an Adam for lengths alone; a group of the weights' optimizer by default",
+    )
     parser.add_argument("--learn-epochs", type=int, default=5)
+    parser.add_argument("--relearn-epochs", type=int, help="--learn-epochs by default")
     parser.add_argument("--initial-bits", type=int, help="where mantissas begin")
     parser.add_argument("--weighting", default="bits", choices=["bits", "memory", "operations"])
     parser.add_argument("--history", type=int, default=100, help="batches that BitWave looks at")

@@ -144,6 +144,18 @@ def test_lengths_of_another_training_are_kept():
             QuantumFloat(model, optimizer, lengths=wrong)
 
 
+@pytest.mark.parametrize(("again", "learned"), [(None, "LLFLLF"), (1, "LLFLFF"), (0, "LLFFFF")])
+def test_for_how_long_lengths_are_learned_again(again, learned):
+    model, optimizer = make()
+    method = QuantumFloat(model, optimizer, learn_epochs=2, relearn_epochs=again)
+    found = ""
+    for number in range(6):
+        optimizer.param_groups[0]["lr"] = 0.1 if number < 3 else 0.01
+        method.epoch(number)
+        found += "F" if method.frozen else "L"
+    assert found == learned
+
+
 def test_lengths_shrink_are_frozen_and_learned_again():
     model, optimizer = make(lr=0.05)
     method = QuantumFloat(model, optimizer, gamma=2.0, learn_epochs=2, length_lr=1.0)

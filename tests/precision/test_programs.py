@@ -47,17 +47,17 @@ def module(name):
 
 def test_an_experiment_runs_and_is_not_repeated(data, tmp_path):
     arguments = [
-        "containers", "--out", tmp_path, "--data", data, "--epochs", 1, "--images", 96, "--batch",
+        "containers", "--out", tmp_path, "--data", data, "--epochs", 1, "--examples", 96, "--batch",
         48, "--only", "mxfp4", "--seeds", 2,
     ]  # fmt: skip
     first = program("experiments", *arguments)
     assert first.returncode == 0, first.stderr
-    with (tmp_path / "summary.csv").open(newline="") as file:
+    with (tmp_path / "containers-summary.csv").open(newline="") as file:
         lines = {line["run"]: line for line in csv.DictReader(file)}
     assert set(lines) == {"fp32", "mxfp4"}
     assert float(lines["mxfp4"]["stash_bits"]) == pytest.approx(4.25, abs=0.1)
     assert lines["fp32"]["difference"] == "0.0"
-    assert (tmp_path / "accuracy.svg").stat().st_size > 1000
+    assert (tmp_path / "containers.svg").stat().st_size > 1000
     trained = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/checkpoint.pt")}
     assert len(trained) == 4
     assert program("experiments", *arguments).returncode == 0
@@ -71,7 +71,7 @@ def test_an_experiment_runs_and_is_not_repeated(data, tmp_path):
 def test_a_stopped_training_goes_on(data, tmp_path):
     """Two epochs at once, and one with the second after a restart: the same history."""
     common = [
-        "--method", "bitpruning", "--data", data, "--images", 96, "--batch", 48,
+        "--method", "bitpruning", "--data", data, "--examples", 96, "--batch", 48,
         "--length-lr", 0.5,
     ]  # fmt: skip
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
