@@ -102,6 +102,34 @@ def test_a_stopped_training_goes_on(data, tmp_path):
     assert json.loads((straight / "config.json").read_text())["seed"] == 0
 
 
+def test_lengths_that_were_learned_advise_another_training(data, tmp_path):
+    arguments = [
+        "advisor", "--out", tmp_path / "runs", "--data", data, "--epochs", 2, "--examples", 16,
+        "--batch", 8, "--seeds", 1,
+    ]  # fmt: skip
+    ended = program("experiments", *arguments)
+    assert ended.returncode == 0, ended.stderr
+    learned, kept = (
+        (tmp_path / "runs" / f"resnet18-{name}-0" / "lengths.csv").read_text().splitlines()
+        for name in ("quantum", "final-lengths")
+    )
+    last = {line.partition(",")[2] for line in learned if line.startswith("1,")}
+    assert last == {line.partition(",")[2] for line in kept if line.startswith("1,")}
+    assert len(last) > 50
+    drawn = program("figures", tmp_path / "runs", "--out", tmp_path / "drawn")
+    assert drawn.returncode == 0, drawn.stderr
+    for name in ("gecko", "lengths", "footprint", "replay"):
+        assert (tmp_path / "drawn" / f"resnet18-{name}.svg").stat().st_size > 1000
+    with (tmp_path / "drawn" / "resnet18-footprint.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert {line["epoch"] for line in lines} == {"0", "1"}
+    fp32 = {float(line["bits_per_value"]) for line in lines if line["container"] == "fp32"}
+    assert fp32 == {32.0}
+    ended = program("learn_lengths", "--method", f"lengths:{tmp_path}@0", "--out", tmp_path / "x")
+    assert ended.returncode == 1
+    assert "FOLDER with a lengths.csv" in ended.stderr
+
+
 def test_differences_are_taken_seed_by_seed():
     experiments = module("experiments")
     lines = [
