@@ -42,6 +42,26 @@ class TraceLengths(TypedDict):
     exponent_bits: int | None
 
 
+class RoleLengths(TypedDict):
+    """Mean bits in force over the values of a role that have lengths."""
+
+    values: int
+    mantissa_bits: float | None
+    exponent_bits: float | None
+
+
+class TraceStep(TypedDict):
+    """One captured step of ``info``."""
+
+    step: int
+    epoch: int
+    tensors: int
+    bytes: int
+    zeros: dict[str, float | None]
+    exponent_entropy_bits: dict[str, float | None]
+    mean_lengths: dict[str, RoleLengths]
+
+
 class TraceSummary(TypedDict):
     """``info --json``."""
 
@@ -61,6 +81,7 @@ class TraceSummary(TypedDict):
     zeros: dict[str, float | None]
     exponent_entropy_bits: dict[str, float | None]
     lengths: list[TraceLengths]
+    by_step: list[TraceStep]
 
 
 class Encoding(TypedDict):

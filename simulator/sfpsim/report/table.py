@@ -236,32 +236,44 @@ def _waterfall(w: Waterfall) -> Table:
 
 
 def info_tables(found: Mapping[str, Any]) -> list[Table]:
-    """Return what `trace_info` found: the trace, its roles, and bitlengths over time."""
-    by_role = ("roles", "zeros", "exponent_entropy_bits", "lengths")
-    out = [mapping_table({k: v for k, v in found.items() if k not in (*by_role, "schema")})]
+    """Return what `trace_info` found: the trace, its roles, and its steps.
+
+    The steps are shown where there are several or lengths are in force.
+    """
+    apart = ("roles", "zeros", "exponent_entropy_bits", "lengths", "by_step", "schema")
+    out = [mapping_table({k: v for k, v in found.items() if k not in apart})]
     roles = _table(("role", "tensors", "zeros", "exponent entropy, bits"), ("role",), "")
     for role, tensors in found["roles"].items():
         zeros, entropy = found["zeros"].get(role), found["exponent_entropy_bits"].get(role)
         roles.add_row(role, str(tensors), number(zeros, ".1%"), number(entropy, ".2f"))
     out.append(roles)
-    if found["lengths"]:
-        out.append(_lengths_table(found["lengths"]))
+    if len(found["by_step"]) > 1 or found["lengths"]:
+        out.append(_steps_table(found["by_step"]))
     return out
 
 
-def _lengths_table(lengths: list[Mapping[str, Any]]) -> Table:
-    columns = ("step", "tensors with lengths", "mean mantissa bits", "mean exponent bits")
-    table = _table(columns, (), "")
-    for step in sorted({x["step"] for x in lengths}):
-        mine = [x for x in lengths if x["step"] == step]
-        means = (_mean(x["mantissa_bits"] for x in mine), _mean(x["exponent_bits"] for x in mine))
-        table.add_row(str(step), str(len(mine)), *(number(m, ".2f") for m in means))
+def _steps_table(steps: Iterable[Mapping[str, Any]]) -> Table:
+    """Return one row a captured step: zeros, entropy and mean lengths of both roles."""
+    rest = ("\nentropy", "\nmantissa", "\nexponent")
+    columns = ("weight:\nzeros", *rest, "activation:\nzeros", *rest)
+    table = _table(("\nstep", "\nepoch", "\nMB", *columns), (), "as training goes on")
+    for x in steps:
+        cells = []
+        for role in ("weight", "activation"):
+            lengths = x["mean_lengths"].get(role, {})
+            cells += [
+                number(x["zeros"].get(role), ".1%"),
+                number(x["exponent_entropy_bits"].get(role), ".2f"),
+                number(lengths.get("mantissa_bits"), ".2f"),
+                number(lengths.get("exponent_bits"), ".2f"),
+            ]
+        table.add_row(str(x["step"]), str(x["epoch"]), significant(x["bytes"] / 1e6), *cells)
+    table.caption = (
+        "Entropy is that of the exponent field; mantissa and exponent are the lengths in force, "
+        "means over the values of the tensors that have them. All in bits."
+    )
+    table.caption_justify = "left"
     return table
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else None
 
 
 def dram_tables(found: DramResult, device: Device) -> list[Table]:
