@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -26,10 +27,13 @@ from sfpsim.experiment.result import (
     Band,
     Comparison,
     ContainerResult,
+    LayerLengths,
     LayerResult,
     LiveBytes,
     MachineInfo,
     RoleResult,
+    StepResult,
+    StepRole,
     TensorResult,
     Totals,
     TraceInfo,
@@ -42,6 +46,7 @@ from sfpsim.hardware.array import Bits
 from sfpsim.hardware.channel import BurstObserver
 from sfpsim.hardware.dram.fit import fit_of
 from sfpsim.hardware.machine import DETAILS, Machine, load_machine
+from sfpsim.trace.lengths import by_layer
 from sfpsim.trace.schema import TensorRecord
 from sfpsim.workload.training import PassPlan, Planned, plan_trace
 
@@ -229,10 +234,8 @@ class _Replayer:
             self.timeline[policy.spec] = steps
         kept = [k for step in steps for k in step.kept.values()]
         all_costs = [c.pass_costs(step, self.machine) for step in steps]
-        layers = [
-            layer for step, pass_costs in zip(steps, all_costs, strict=True)
-            for layer in self._layers(step, pass_costs)
-        ]  # fmt: skip
+        of_steps = [self._layers(*both) for both in zip(steps, all_costs, strict=True)]
+        layers = [layer for of_step in of_steps for layer in of_step]
         return ContainerResult(
             container=policy.spec,
             policy=policy.by_role(self.baseline),
@@ -243,6 +246,33 @@ class _Replayer:
             live=_live(steps),
             layers=layers,
             tensors=[_tensor(k) for k in kept] if self.per_tensor else None,
+            steps=[
+                self._step(policy, *parts)
+                for parts in zip(steps, all_costs, of_steps, strict=True)
+                if parts[0].kept
+            ],
+        )
+
+    def _step(
+        self, policy: Policy, step: StepRun, costs: list[c.PassCost], layers: list[LayerResult]
+    ) -> StepResult:
+        kept = list(step.kept.values())
+        sizes = sum((k.sizes for k in kept if self._covered(policy, k)), Sizes())
+        ends = step.run.end_ps
+        read = sum(layer.read_bytes for layer in layers)
+        write = sum(layer.write_bytes for layer in layers)
+        return StepResult(
+            step=kept[0].record.step,
+            epoch=kept[0].record.epoch,
+            values=sizes.values,
+            raw_bits=sizes.raw_bits,
+            **{f"{f}_bits": getattr(sizes, f"{f}_bits") for f in FIELDS},
+            time_ns=ends / c.PS_PER_NS,
+            read_bytes=read,
+            write_bytes=write,
+            bandwidth_gbps=_gbps(read + write, ends),
+            energy_pj=c.step_energy(step, costs, self.machine, "middle").total,
+            roles=_step_roles(kept),
         )
 
     def _layers(self, step: StepRun, pass_costs: list[c.PassCost]) -> list[LayerResult]:
@@ -339,7 +369,7 @@ class _Replayer:
             reserved_bytes=reserved,
             fragmentation=1 - peak / reserved if reserved else None,
             channel_imbalance=_imbalance(channel_busy),
-            bandwidth_gbps=(read + write) * c.PS_PER_NS / ends if ends else None,
+            bandwidth_gbps=_gbps(read + write, ends),
             compressed_share=share,
             bound=bound,
             traffic_ratio=baseline / moved if moved else None,
@@ -426,6 +456,7 @@ class _Replayer:
                 *_sampling_notes(results),
                 *self._capacity_notes(results),
             ],
+            lengths=_lengths(self.trace),
         )
 
     def _capacity_notes(self, results: list[ContainerResult]) -> list[str]:
@@ -492,6 +523,28 @@ def _main_limiter(layers: list[LayerResult]) -> str | None:
     for layer in layers:
         times[layer.limiter] += round(1000 * layer.time_ns)
     return times.most_common(1)[0][0] if any(times.values()) else None
+
+
+def _gbps(moved_bytes: int, time_ps: int) -> float | None:
+    return moved_bytes * c.PS_PER_NS / time_ps if time_ps else None
+
+
+def _step_roles(kept: list[Kept]) -> list[StepRole]:
+    groups: dict[str, list[Sizes]] = {}
+    for k in kept:
+        groups.setdefault(k.record.role, []).append(k.sizes)
+    sums = {role: sum(sizes, Sizes()) for role, sizes in sorted(groups.items())}
+    return [
+        StepRole(role=role, values=s.values, raw_bits=s.raw_bits, total_bits=s.total_bits)
+        for role, s in sums.items()
+    ]
+
+
+def _lengths(trace: Any) -> list[LayerLengths]:
+    return [
+        LayerLengths(step=step, epoch=epoch, layer=layer, role=role, **asdict(mean))
+        for (step, epoch, layer, role), mean in by_layer(trace.records).items()
+    ]
 
 
 def _roles(kept: list[Kept]) -> list[RoleResult]:

@@ -193,6 +193,40 @@ class Totals(Struct, frozen=True, kw_only=True):
     energy_high_pj: Energy
 
 
+class StepRole(Struct, frozen=True, kw_only=True):
+    """Bits of the tensors of one role in one captured step, whatever their container."""
+
+    role: str
+    values: int
+    raw_bits: int
+    total_bits: int
+
+
+class StepResult(Struct, frozen=True, kw_only=True):
+    """One captured step under one policy, as in `Totals`; sums of steps are the totals.
+
+    `energy_pj` is the total by the middle tables.
+    """
+
+    step: int
+    epoch: int
+    values: int
+    raw_bits: int
+    sign_bits: int
+    exponent_bits: int
+    mantissa_bits: int
+    metadata_bits: int
+    padding_bits: int
+    index_bits: int
+    total_bits: int
+    time_ns: float
+    read_bytes: int
+    write_bytes: int
+    bandwidth_gbps: float | None
+    energy_pj: float
+    roles: list[StepRole]
+
+
 class ContainerResult(Struct, frozen=True, kw_only=True):
     """Everything about one policy."""
 
@@ -205,6 +239,22 @@ class ContainerResult(Struct, frozen=True, kw_only=True):
     live: list[LiveBytes]
     layers: list[LayerResult]
     tensors: list[TensorResult] | None = None
+    steps: list[StepResult] = []
+
+
+class LayerLengths(Struct, frozen=True, kw_only=True):
+    """Mean bits in force over `values` values of a layer's weights or activations in a step.
+
+    Null where no length of the kind is in force.
+    """
+
+    step: int
+    epoch: int
+    layer: str
+    role: str
+    values: int
+    mantissa_bits: float | None
+    exponent_bits: float | None
 
 
 class TraceInfo(Struct, frozen=True, kw_only=True):
@@ -238,3 +288,4 @@ class Comparison(Struct, frozen=True, kw_only=True):
     exponents: dict[str, list[int]]
     containers: list[ContainerResult]
     notes: list[str] = []
+    lengths: list[LayerLengths] = []

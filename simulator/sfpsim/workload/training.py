@@ -269,23 +269,23 @@ def _operand_reads(
 def plan_trace(trace: Source, buffer_values: Callable[[TensorRecord], int]) -> list[list[PassPlan]]:
     """Return the passes of every step of `trace`, one list a step.
 
-    A source that does not know what was computed is one read and one write of each tensor,
-    in file order.
+    A source that does not know what was computed is one read and one write of each tensor
+    of a step, in file order.
 
     Raises
     ------
     InputError
         If no step is whole.
     """
-    if not trace.ordered:
-        return [[_as_array(record) for record in trace.records]]
-    lost = set(trace.incomplete_steps)
+    lost = set(trace.incomplete_steps) if trace.ordered else set()
     steps: dict[int, list[TensorRecord]] = {}
     for record in trace.records:
         if record.step not in lost:
             steps.setdefault(record.step, []).append(record)
     if not steps:
         raise InputError("no step of the trace is whole: the run was killed while writing it")
+    if not trace.ordered:
+        return [[_as_array(record) for record in records] for _, records in sorted(steps.items())]
     return [
         StepPlanner(records, [op for op in trace.ops if op.step == step], buffer_values).plan()
         for step, records in sorted(steps.items())
