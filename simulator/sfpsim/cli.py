@@ -236,7 +236,7 @@ def replay(
     target: Json = None,
 ) -> None:  # fmt: skip
     """Replay a trace under one policy."""
-    from sfpsim.report.table import layer_table, limiter_table
+    from sfpsim.report.table import layer_table, limiter_table, steps_table
     from sfpsim.trace.reader import open_trace
 
     policies = split_policies(container)
@@ -253,8 +253,9 @@ def replay(
         open_trace(trace), policies, machine, detail, per_tensor, out, timeline, traffic, sample
     )  # fmt: skip
     _deliver(result, target, out)
-    say(limiter_table(result), quiet=is_stdout(target))
-    say(layer_table(result.containers[0]), quiet=is_stdout(target))
+    tables = (steps_table(result), limiter_table(result), layer_table(result.containers[0]))
+    for table in filter(None, tables):
+        say(table, quiet=is_stdout(target))
 
 
 @app.command()
@@ -277,6 +278,7 @@ def compare(
     target: Json = None,
 ) -> None:  # fmt: skip
     """Compare containers or policies side by side."""
+    from sfpsim.report.table import steps_table
     from sfpsim.trace.reader import open_trace
 
     check_target(target)
@@ -285,6 +287,8 @@ def compare(
         open_trace(trace), policies, machine, detail, per_tensor, out, timeline, sample=sample
     )
     _deliver(found, target, out)
+    if (table := steps_table(found)) is not None:
+        say(table, quiet=is_stdout(target))
 
 
 @app.command()

@@ -72,9 +72,9 @@ def single(tmp_path_factory, values):
     return path
 
 
-def _record(name, role, use, **more):
+def _record(name, role, use, step=0, **more):
     return TensorRecord(
-        name=name, step=0, layer="fc", role=role, use=use, dtype="float32", shape=(40, 100),
+        name=name, step=step, layer="fc", role=role, use=use, dtype="float32", shape=(40, 100),
         memory_order=(0, 1), runs=((0, 4000),), any_sign=True, **more,
     )  # fmt: skip
 
@@ -88,4 +88,17 @@ def trace(tmp_path, values):
     with TraceWriter(path, manifest) as writer:
         writer.add(_record("w", "weight", "weight"), values.reshape(-1))
         writer.add(_record("x", "activation", "stash", lengths=lengths), values.reshape(-1))
+    return path
+
+
+@pytest.fixture
+def steps(tmp_path, values):
+    """A trace of one weight at two steps, between which its lengths became shorter."""
+    path = tmp_path / "steps.trace"
+    manifest = Manifest(model="one tensor", framework="none", framework_version="0")
+    with TraceWriter(path, manifest) as writer:
+        for step, epoch, bits in ((0, 0, 7), (50, 1, 2)):
+            lengths = Lengths(mantissa_bits=bits, exponent_bits=6)
+            more = {"epoch": epoch, "lengths": lengths}
+            writer.add(_record(f"w{step}", "weight", "weight", step, **more), values.reshape(-1))
     return path

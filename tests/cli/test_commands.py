@@ -96,6 +96,21 @@ def test_out_holds_all_files(sfpsim, single, tmp_path):
     assert float(rows[0]["energy_pj.dram.rd"]) > 0
 
 
+def test_several_steps_are_shown_as_training_goes_on(sfpsim, steps, single, tmp_path):
+    done = sfpsim("compare", steps, "-c", "bf16,sfp", "--out", tmp_path / "out")
+    assert "as training goes on" in done.out
+    for name in ("footprint_over_training", "lengths_heatmap"):
+        assert (tmp_path / "out" / f"{name}.svg").exists()
+    found = sfpsim("replay", steps, "-c", "sfp", "--json", "-").json
+    assert [s["step"] for s in found["containers"][0]["steps"]] == [0, 50]
+    assert [x["mantissa_bits"] for x in found["lengths"]] == [7, 2]
+    assert "as training goes on" in sfpsim("replay", steps, "-c", "sfp").out
+    assert "as training goes on" not in sfpsim("replay", single, "-c", "bf16").out
+    info = sfpsim("info", steps)
+    assert "as training goes on" in info.out
+    assert [s["epoch"] for s in sfpsim("info", steps, "--json", "-").json["by_step"]] == [0, 1]
+
+
 @pytest.mark.parametrize("tensor", ["single", "half", "brain", "empty", "scalar"])
 @pytest.mark.parametrize("container", ["gecko-delta", "fp32", "sfp,m=4,e=3"])
 def test_encode_verify_decode(sfpsim, arrays, tmp_path, tensor, container):

@@ -6,7 +6,7 @@ import pytest
 from sfpsim.trace.info import trace_info
 from sfpsim.trace.lengths import by_layer, mean_lengths
 from sfpsim.trace.reader import open_trace
-from sfpsim.trace.schema import Lengths, Manifest, TensorRecord
+from sfpsim.trace.schema import Lengths, Manifest, Op, OpRecord, TensorRecord
 from sfpsim.trace.writer import TraceWriter
 
 MANIFEST = Manifest(model="hand-made", framework="none", framework_version="0")
@@ -74,15 +74,20 @@ def test_integers_have_no_exponent_and_what_has_no_lengths_no_mean():
     assert mean_lengths([record("b", "weight", 9)]).mantissa_bits is None
 
 
-def test_layers_come_in_the_order_of_the_records_and_by_role():
+def test_layers_come_in_the_order_in_which_they_ran():
     records = [
-        record("x", "activation", 4, lengths=(2, 3), layer="conv"),
-        record("w", "weight", 4, lengths=(5, 6), layer="conv"),
         record("y", "activation", 4, lengths=(4, 4), layer="add"),
+        record("x", "activation", 4, lengths=(2, 3), layer="conv"),
         record("z", "activation", 12, lengths=(6, 3), layer="conv"),
+        record("w", "weight", 4, lengths=(5, 6), layer="conv", order=7),
     ]
-    found = by_layer(records)
-    assert list(found) == [
-        (0, 0, "conv", "activation"), (0, 0, "conv", "weight"), (0, 0, "add", "activation"),
-    ]  # fmt: skip
-    assert found[0, 0, "conv", "activation"].mantissa_bits == (4 * 2 + 12 * 6) / 16
+    ops = [
+        OpRecord(name=layer, step=0, order=order, layer=layer, op=Op(kind="conv"))
+        for layer, order in (("conv", 9), ("add", 4), ("conv", 2))
+    ]
+    conv, weight, add = [(0, 0, *x) for x in (
+        ("conv", "activation"), ("conv", "weight"), ("add", "activation"),
+    )]  # fmt: skip
+    assert list(by_layer(records, ops)) == [conv, weight, add]
+    assert list(by_layer(records)) == [add, conv, weight]
+    assert by_layer(records)[conv].mantissa_bits == (4 * 2 + 12 * 6) / 16

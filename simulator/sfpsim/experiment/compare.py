@@ -541,9 +541,10 @@ def _step_roles(kept: list[Kept]) -> list[StepRole]:
 
 
 def _lengths(trace: Any) -> list[LayerLengths]:
+    found = by_layer(trace.records, trace.ops if trace.ordered else ())
     return [
         LayerLengths(step=step, epoch=epoch, layer=layer, role=role, **asdict(mean))
-        for (step, epoch, layer, role), mean in by_layer(trace.records).items()
+        for (step, epoch, layer, role), mean in found.items()
     ]
 
 

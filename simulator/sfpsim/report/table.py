@@ -41,6 +41,7 @@ SCALES = {
 }
 BAR_WIDTH = 24
 LONG_NAME = 20
+STEP_ROWS = 24  # of the table of steps
 COUNTED = ("act", "pre", "rd", "wr", "ref")
 
 
@@ -123,6 +124,50 @@ def comparison_table(comparison: Comparison) -> Table:
     )
     table.caption_justify = "left"
     return table
+
+
+def steps_table(comparison: Comparison) -> Table | None:
+    """Return one row a container and captured step, evenly chosen where there are many.
+
+    None for a single step, and where so many containers are compared that two rows of each
+    would be more than a reader takes in.
+    """
+    a_container = STEP_ROWS // len(comparison.containers)
+    count = max(len(c.steps) for c in comparison.containers)
+    if count < 2 or a_container < 2:
+        return None
+    columns = ("container", "step", "epoch", "bits per\nvalue", "ratio", "time\nms", "memory\nGB/s",
+               "energy\nmJ")  # fmt: skip
+    table = _table(columns, TEXT_COLUMNS, "as training goes on")
+    for c in comparison.containers:
+        shown = [c.steps[i] for i in spread(len(c.steps), a_container)]
+        for row, s in enumerate(shown):
+            table.add_row(
+                Text("" if row else short_name(c.container)),
+                str(s.step),
+                str(s.epoch),
+                number(s.total_bits / s.values if s.values else None, ".2f"),
+                number(s.raw_bits / s.total_bits if s.total_bits else None, ".2f"),
+                significant(s.time_ns / 1e6),
+                number(s.bandwidth_gbps, ".1f"),
+                significant(s.energy_pj / 1e9),
+            )
+    if count > a_container:
+        table.caption = f"{a_container} of {count} steps are shown; --json has all."
+        table.caption_justify = "left"
+    return table
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return `most` of `count` positions, or all of them: the ends and evenly between.
+
+    Examples
+    --------
+    >>> spread(9, 3), spread(2, 3)
+    ([0, 4, 8], [0, 1])
+    """
+    shown = min(count, most)
+    return [i * (count - 1) // max(1, shown - 1) for i in range(shown)]
 
 
 def limiter_shares(result: ContainerResult) -> dict[str, float]:

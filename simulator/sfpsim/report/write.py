@@ -13,6 +13,7 @@ from sfpsim.errors import InputError
 from sfpsim.experiment.result import Comparison, ContainerResult
 from sfpsim.report import palette
 from sfpsim.report.figures import Figure, draw, save, table_bytes
+from sfpsim.report.over_training import draw_over_training
 from sfpsim.report.summary import headline, order_flips, sources
 from sfpsim.report.table import (
     COLUMNS,
@@ -202,7 +203,7 @@ def write_report(comparison: Comparison, folder: str | Path) -> list[Path]:
     where = Path(folder)
     make_folder(where)
     try:
-        figures = draw(comparison)
+        figures = [*draw(comparison), *draw_over_training(comparison)]
         files = save(figures, where)
         more = {
             "results.json": to_json(comparison),

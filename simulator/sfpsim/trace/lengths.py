@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sfpsim.formats import FORMATS
-from sfpsim.trace.schema import Lengths, Role, TensorRecord
+from sfpsim.trace.schema import Lengths, OpRecord, Role, TensorRecord
 
 LEARNED: tuple[Role, ...] = ("weight", "activation")
 MANTISSA_BITS = {fmt.dtype.name: fmt.mantissa_bits for fmt in FORMATS.values()}
@@ -56,11 +56,23 @@ def _mean(weighted: Iterable[tuple[int, int | None]]) -> float | None:
 
 
 def by_layer(
-    records: Iterable[TensorRecord],
+    records: Iterable[TensorRecord], ops: Iterable[OpRecord] = ()
 ) -> dict[tuple[int, int, str, Role], MeanLengths]:
-    """Return the mean lengths by (step, epoch, layer, role), in the order of `records`."""
+    """Return the mean lengths by (step, epoch, layer, role).
+
+    Each step's layers come in the order in which their first of `ops` ran; those without one
+    where their first tensor was made.
+    """
     groups: dict[tuple[int, int, str, Role], list[TensorRecord]] = {}
-    for r in records:
-        if has_lengths(r):
-            groups.setdefault((r.step, r.epoch, r.layer, r.role), []).append(r)
-    return {key: mean_lengths(mine) for key, mine in groups.items()}
+    for r in filter(has_lengths, records):
+        groups.setdefault((r.step, r.epoch, r.layer, r.role), []).append(r)
+    began: dict[tuple[int, str], int] = {}
+    for op in ops:
+        before = began.get((op.step, op.layer), op.order)
+        began[op.step, op.layer] = min(op.order, before)
+
+    def place(key: tuple[int, int, str, Role]) -> tuple[int, int]:
+        step, _, layer, _ = key
+        return step, began.get((step, layer), min(r.order for r in groups[key]))
+
+    return {key: mean_lengths(groups[key]) for key in sorted(groups, key=place)}
