@@ -17,6 +17,7 @@ FIELDS = ("mantissa", "exponent")
 LINES = 8  # that can be told apart and named at their ends
 COLUMNS, LABELS = 60, 8  # of a heat map: steps, and steps that are named
 ROW_INCHES, LABEL_INCHES, MOST_INCHES = 0.15, 0.13, 9.0
+CELLS_DPI = 300
 NAME_POINTS, LINE_SPACING = 7, 1.2
 
 
@@ -25,7 +26,8 @@ def draw_over_training(comparison: Comparison) -> list[Figure]:
     makers = []
     if len(steps_of(comparison)) > 1 and _stored_roles(comparison):
         makers.append(partial(footprint_over_training, comparison))
-    if len({x.step for x in comparison.lengths}) > 1:
+    known = [x for x in comparison.lengths if any(_bits(x, f) is not None for f in FIELDS)]
+    if len({x.step for x in known}) > 1:
         makers.append(partial(lengths_heatmap, comparison))
     return styled(makers) if makers else []
 
@@ -218,7 +220,8 @@ def _heatmap_axes(layers: Sequence[str], count: int) -> tuple[Any, Any]:
     from matplotlib.figure import Figure as Canvas
 
     inches = min(MOST_INCHES, ROW_INCHES * len(layers))
-    figure = Canvas(figsize=(8.6, 1.2 + max(1.0, inches)), layout="constrained")
+    size = 8.6, 1.2 + max(1.0, inches)
+    figure = Canvas(figsize=size, dpi=CELLS_DPI, layout="constrained")
     axes = figure.subplots(1, count, squeeze=False, sharey=True)[0]
     every = math.ceil(LABEL_INCHES * len(layers) / inches)
     axes[0].set_yticks([i + 0.5 for i in range(0, len(layers), every)],
@@ -231,14 +234,16 @@ def _heatmap_axes(layers: Sequence[str], count: int) -> tuple[Any, Any]:
 
 
 def _cells(axis: Any, grid: Sequence[Sequence[float | None]], most: int) -> Any:
-    """Draw the cells, one shade a bit from 0 to `most`; a cell without a value stays white."""
+    """Draw the cells, one shade a bit from 0 to `most`; a cell without a value stays white.
+
+    As pixels: as paths the cells of a large network would take ten megabytes.
+    """
     import matplotlib as mpl
     import numpy as np
 
     shades = mpl.colormaps["viridis"].resampled(most + 1)
     values = np.ma.masked_invalid(np.array(grid, np.float64))
-    return axis.pcolormesh(values, cmap=shades, vmin=-0.5, vmax=most + 0.5, edgecolors="white",
-                           linewidth=0.3)  # fmt: skip
+    return axis.pcolormesh(values, cmap=shades, vmin=-0.5, vmax=most + 0.5, rasterized=True)
 
 
 def _column_names(axis: Any, epochs: Mapping[int, int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import msgspec
 
 from sfpsim.errors import InputError
-from sfpsim.experiment.result import Comparison, ContainerResult
+from sfpsim.experiment.result import Comparison, ContainerResult, RoleResult
 from sfpsim.report import palette
 from sfpsim.report.figures import Figure, draw, save, table_bytes
 from sfpsim.report.over_training import draw_over_training
@@ -24,6 +25,8 @@ from sfpsim.report.table import (
     table_row,
 )
 from sfpsim.trace.writer import write_atomically
+
+MANY_ROWS = 40  # of a table that is folded up in the report
 
 
 def html(comparison: Comparison, figures: list[Figure], files: dict[str, bytes]) -> bytes:
@@ -48,17 +51,20 @@ def html(comparison: Comparison, figures: list[Figure], files: dict[str, bytes])
             rows=_rows(comparison),
             figures=[_inline(f, files[f"{f.name}.svg"].decode()) for f in figures],
             flips=order_flips(comparison),
-            lossy=[
-                (c.container, r)
-                for c in comparison.containers
-                for r in c.roles
-                if r.max_rel_error is not None
-            ],
+            lossy=[named for c in comparison.containers for named in _lossy(c)],
+            many=MANY_ROWS,
             sources=sources(comparison),
             layers=[(c.container, _layer_rows(c)) for c in comparison.containers],
         )
         .encode()
     )
+
+
+def _lossy(result: ContainerResult) -> list[tuple[str, RoleResult]]:
+    """Return the roles that lose something, each by its policy or, by lengths, its container."""
+    rows = [r for r in result.roles if r.max_rel_error is not None]
+    times = Counter(r.role for r in rows)
+    return [(r.container if times[r.role] > 1 else result.container, r) for r in rows]
 
 
 def _inline(figure: Figure, svg: str) -> dict[str, str]:
