@@ -65,9 +65,9 @@ class Experiment:
     network: str
     runs: dict[str, list[str]]
     seeds: int = 5
-    epochs: int = 8
-    examples: int = 12_800
-    batch: int = 64
+    epochs: int = 10
+    examples: int = 25_600
+    batch: int = 128
 
 
 def _method(name: str, *more: str) -> list[str]:
@@ -89,7 +89,17 @@ def _integers() -> dict[str, list[str]]:
 FP32 = {"fp32": _method("fp32")}
 QUANTUM = {
     "quantum": _method(
-        "quantum", "--length-lr", "0.5", "--initial-bits", "7", "--learn-epochs", "2"
+        "quantum",
+        "--gamma",
+        "0.17",
+        "--length-lr",
+        "0.015",
+        "--initial-bits",
+        "7",
+        "--learn-epochs",
+        "2",
+        "--relearn-epochs",
+        "1",
     )
 }
 EXPERIMENTS = {
@@ -114,7 +124,7 @@ EXPERIMENTS = {
         runs=FP32 | {"quantum": _method("quantum", "--length-lr", "0.02", "--learn-epochs", "2")},
     ),
     "containers": Experiment(
-        network="resnet8", seeds=1, epochs=2,
+        network="resnet8", seeds=1, epochs=2, examples=12_800, batch=64,
         runs=FP32 | {
             spec: _method(f"emulate:{spec}")
             for spec in SPECS if spec not in ("fp32", *NOT_EMULATED)

@@ -20,8 +20,10 @@ from sfpsim.precision import (  # noqa: E402
     QuantumInteger,
     profiled_lengths,
 )
-from sfpsim.precision.arithmetic import quantized  # noqa: E402
+from sfpsim.precision.arithmetic import exponent_range, quantized  # noqa: E402
 from sfpsim.precision.watching import MOST_LIMIT  # noqa: E402
+from sfpsim.trace.capture import Capture  # noqa: E402
+from sfpsim.trace.reader import open_trace  # noqa: E402
 from sfpsim.trace.sampling import to_numpy  # noqa: E402
 
 
@@ -501,3 +503,73 @@ def test_a_capture_has_the_lengths_of_every_stashed_tensor(name):
     else:
         assert relu is not None
         assert (whole.mantissa_bits, whole.exponent_bits) == (None, 8)
+
+
+class Pooled(nn.Module):
+    """Every kind of storing: a weight, a stash shared by two functions, a pooled one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 4, 3, padding=1)
+        self.bn = nn.BatchNorm2d(4)
+        self.relu = nn.ReLU()
+        self.pool = nn.MaxPool2d(2)
+        self.conv2 = nn.Conv2d(4, 4, 3)
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = self.pool(self.relu(self.bn(self.conv1(x))))
+        return self.fc(torch.relu(self.conv2(x)).mean((2, 3)))
+
+
+def captured(tmp_path, method_of):
+    torch.manual_seed(0)
+    model, optimizer = make(Pooled())
+    method = method_of(model, optimizer)
+    x, y = batch()
+    with Capture(
+        model, tmp_path, lengths=method.lengths_of if method else None
+    ) as capture, capture.step():  # fmt: skip
+        nn.functional.cross_entropy(model(x), y).backward()
+    return method, open_trace(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "method_of",
+    [
+        lambda m, o: QuantumFloat(m, o, lengths={"conv2.input": (2, 4), "conv1.weight": (1, 5)}),
+        lambda m, o: BitPruning(m, o),
+        lambda m, o: QuantumInteger(m, o),
+        lambda m, o: LSQ(m, o),
+        lambda m, o: Emulation(m, "bf16"),
+        lambda m, o: BitWave(m),
+    ],
+    ids=["quantum", "bitpruning", "quantum-integer", "lsq", "emulation", "bitwave"],
+)
+def test_a_capture_has_the_tensors_that_are_there_without_a_method(tmp_path, method_of):
+    """A value and its quantized form are one tensor, made by the layer that made the value."""
+    _, plain = captured(tmp_path / "plain", lambda m, o: None)
+    method, trace = captured(tmp_path / "method", method_of)
+
+    def kinds(records):
+        return sorted(
+            (r.use, r.role, r.shape, r.parameter or "", r.producer or "", bool(r.order), r.users)
+            for r in records
+        )
+
+    assert kinds(trace.records) == kinds(plain.records)
+    assert [(op.name, len(op.reads), len(op.saves)) for op in trace.ops] == [
+        (op.name, len(op.reads), len(op.saves)) for op in plain.ops
+    ]
+    assert not trace.incomplete_steps
+    if isinstance(method, QuantumFloat):
+        weight = next(r for r in trace.records if r.parameter == "conv1.weight")
+        assert (weight.lengths.mantissa_bits, weight.lengths.exponent_bits) == (1, 5)
+        stash = next(r for r in trace.records if r.producer == "pool" and "conv2" in r.users)
+        assert (stash.lengths.mantissa_bits, stash.lengths.exponent_bits) == (2, 4)
+        kept = torch.from_numpy(trace.values(stash).copy())
+        assert torch.equal(kept, quantized(kept, 2, exponent_range(4)))
+        for record in trace.records:
+            if record.role in ("gradient", "optimizer") or record.use == "bias":
+                assert record.lengths.mantissa_bits is None
+    assert method.witness is None

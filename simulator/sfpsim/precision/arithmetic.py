@@ -98,8 +98,17 @@ def quantized(x: torch.Tensor, mantissa_bits: int, exponents: Range | None) -> t
     most = mantissa_bits_of(x.dtype)
     if mantissa_bits < 0:
         raise InputError(f"mantissa_bits={mantissa_bits}: must be 0 or more")
-    words = flat_words(x)
-    out = np.empty_like(words)
-    kernels.quantize(words, words_of_lengths(min(mantissa_bits, most), exponents), out)
-    found = torch.from_numpy(out.view(np.float32)).reshape(x.shape)
-    return found.to(x.device, x.dtype)
+    out = room_for(x, torch.float32)
+    pair = words_of_lengths(min(mantissa_bits, most), exponents)
+    kernels.quantize(flat_words(x), pair, flat_words(out))
+    return out.to(x.device, x.dtype)
+
+
+def room_for(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return an empty contiguous tensor of `x`'s shape in the processor's memory.
+
+    torch's own operation on `x` makes it, so that a capture sees what its values come from.
+    """
+    return torch.empty_like(
+        x.detach(), dtype=dtype, device="cpu", memory_format=torch.contiguous_format
+    )

@@ -12,20 +12,22 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from sfpsim.errors import InputError
+from sfpsim.trace.observe import METHOD
 from sfpsim.trace.schema import Lengths
 
 LAYERS = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
     nn.Linear, nn.Embedding, nn.MultiheadAttention, nn.BatchNorm1d, nn.BatchNorm2d,
     nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d,
-    nn.InstanceNorm3d, nn.RMSNorm,
+    nn.InstanceNorm3d, nn.RMSNorm, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d,
+    nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
+    nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d,
 )  # fmt: skip
 WEIGHTS = ("weight", "in_proj_weight")
 PRODUCTS = {
     torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm,
     torch.nn.functional.scaled_dot_product_attention,
 }  # fmt: skip
-MARK = "_sfpsim_precision"
 WHOLE = Lengths(exponent_bits=8)
 """A float as it is: a mantissa length of None keeps the whole field."""
 
@@ -33,8 +35,8 @@ WHOLE = Lengths(exponent_bits=8)
 class Method(abc.ABC):
     """A way of choosing bitlengths, attached to a model.
 
-    Weights and inputs of convolutions, linear, embedding, attention and normalisation
-    layers, and both operands of products of activations, go through `quantize`; autograd
+    Weights and inputs of convolutions, linear, embedding, attention, normalisation and
+    pooling layers, and both operands of products of activations, go through `quantize`; autograd
     then stashes what came out. Keys are ``LAYER.weight``, ``LAYER.input`` and
     ``LAYER:PRODUCT.first`` / ``.second``.
 
@@ -54,7 +56,7 @@ class Method(abc.ABC):
     """What `lengths_of` says of a tensor that the method does not quantize."""
 
     def __init__(self, model: nn.Module) -> None:
-        if hasattr(model, MARK):
+        if hasattr(model, METHOD):
             raise InputError(
                 f"{type(model).__name__}: a method is attached already: detach it first"
             )
@@ -68,12 +70,14 @@ class Method(abc.ABC):
         self.elements: dict[str, int] = {}
         self.operations: dict[str, int] = {}
         self.consumers: dict[str, str] = {}
+        self.witness: Callable[[torch.Tensor, torch.Tensor], None] | None = None
+        """Told of every tensor and how it is stored, while a capture listens."""
         self._made: dict[int, str] = {}
         self._replaced: dict[nn.Module, list[dict[str, Any]]] = {}
         self._stack: list[str] = []
         self._mode: list[_Products] = []
         self._handles: list[Any] = []
-        object.__setattr__(model, MARK, self)
+        object.__setattr__(model, METHOD, self)
         self._hook(model, found)
 
     def _hook(self, model: nn.Module, found: list[tuple[str, nn.Module]]) -> None:
@@ -96,8 +100,8 @@ class Method(abc.ABC):
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        if getattr(self.model, MARK, None) is self:
-            object.__delattr__(self.model, MARK)
+        if getattr(self.model, METHOD, None) is self:
+            object.__delattr__(self.model, METHOD)
 
     @abc.abstractmethod
     def quantize(self, x: torch.Tensor, key: str) -> torch.Tensor:
@@ -150,9 +154,17 @@ class Method(abc.ABC):
         """Take over what `_state` returned."""
 
     def lengths_of(self, layer: str, use: str) -> Lengths | None:
-        """Return the bitlengths of a captured tensor: give this to ``Capture(lengths=...)``."""
-        weight = use in ("weight", "weight_copy")
-        key = f"{layer}.weight" if weight else self.consumers.get(layer, f"{layer}.input")
+        """Return the bitlengths of a captured tensor: give this to ``Capture(lengths=...)``.
+
+        Weights and what the forward pass stashes or multiplies have those of their key; all
+        else, biases, gradients and the optimizer's state among it, is as it is.
+        """
+        if use in ("weight", "weight_copy"):
+            key = f"{layer}.weight"
+        elif use in ("stash", "operand"):
+            key = self.consumers.get(layer, f"{layer}.input")
+        else:
+            return self.untouched
         return self.lengths(key) if key in self.elements else self.untouched
 
     def new_batch(self) -> None:  # noqa: B027 - most methods have nothing to do here
@@ -235,7 +247,10 @@ class Method(abc.ABC):
 
     def _quantize(self, x: torch.Tensor, key: str) -> torch.Tensor:
         self.elements[key] = x.numel()
-        return self.quantize(x, key)
+        out = self.quantize(x, key)
+        if self.witness is not None:
+            self.witness(x, out)
+        return out
 
 
 class _Products(TorchFunctionMode):

@@ -11,7 +11,7 @@ from sfpsim.containers.base import Container
 from sfpsim.containers.registry import parse_container
 from sfpsim.containers.sfp import Sfp, SfpFromTrace
 from sfpsim.errors import InputError
-from sfpsim.precision.arithmetic import exponent_range, mantissa_bits_of, quantized
+from sfpsim.precision.arithmetic import exponent_range, mantissa_bits_of, quantized, room_for
 from sfpsim.precision.attach import WHOLE, Method
 from sfpsim.trace.sampling import to_numpy
 from sfpsim.trace.schema import Lengths
@@ -29,9 +29,9 @@ class _Stored(torch.autograd.Function):
                 x, most if kept is None else kept, exponent_range(container.exponent_bits)
             )
         found = container.quantize(to_numpy(x))
-        if found.dtype.name == "bfloat16":
-            return torch.from_numpy(found.view("int16").copy()).view(torch.bfloat16).view(x.shape)
-        return torch.from_numpy(found).view(x.shape)
+        out = room_for(x, x.dtype)
+        out.view(-1).view(torch.uint8).numpy()[:] = found.reshape(-1).view("uint8")
+        return out.to(x.device)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:

@@ -30,6 +30,8 @@ from sfpsim.trace.sampling import any_sign, dense, memory_order, sampled_runs, t
 from sfpsim.trace.schema import Lengths, Op, OpRecord, Pass, Role, TensorRecord, Use
 from sfpsim.trace.writer import DTYPE_CODES
 
+# Where a precision method that is attached to a model is found.
+METHOD = "_sfpsim_precision"
 # Operations whose outputs after the first are statistics or indices, not activations.
 SIDE_OUTPUTS = re.compile("norm|attention|pool")
 # In-place and reflected operators are the function they are named after.
@@ -122,6 +124,7 @@ class Observer:
         self.finished: list[Call] = []
         self.products: list[Ran] = []
         self.names: set[str] = set()
+        self.stored: list[tuple[str, Any, Any]] = []
 
     # Names, times and identities -------------------------------------------------------
 
@@ -175,6 +178,10 @@ class Observer:
     def attach(self, stack: ExitStack) -> None:
         """Attach everything; `stack` takes it off again."""
         self._label()
+        method = getattr(self.settings.model, METHOD, None)
+        if method is not None:
+            method.witness = self.stored_as
+            stack.callback(setattr, method, "witness", None)
         for name, module in self.settings.model.named_modules():
             before = module.register_forward_pre_hook(self._enter(name))
             # always_call: checkpointing leaves modules by an exception when it recomputes
@@ -209,6 +216,13 @@ class Observer:
                 pass
 
         return hook
+
+    def stored_as(self, x: Any, quantized: Any) -> None:
+        """Note that a precision method stores `x` as `quantized`: one tensor in memory."""
+        known, other = self.known(x), self.known(quantized)
+        if not known.fixed:
+            other.made, other.layer, other.other = known.made, known.layer, known.other
+        self.stored.append((known.parameter, self.key(x), self.key(quantized)))
 
     # What is seen ---------------------------------------------------------------------
 
@@ -459,6 +473,28 @@ class Observer:
         ran.wanted = [before or now for before, now in zip(ran.wanted, wanted, strict=True)]
         return True
 
+    def _unite(self) -> None:
+        """Let one of a value and its quantized form stand for both, as there is one in memory.
+
+        An activation function saves its output as it computes it, the next layer the same
+        quantized: that one stays. A parameter stays as it is, with its lengths.
+        """
+        names: dict[str, str] = {}
+        for parameter, key, other in self.stored:
+            name, kept = self.seen.get(key), self.seen.get(other)
+            if parameter:
+                name, kept = kept, f"weight.{parameter}"
+            if name and kept and name != kept and name in self.entries:
+                names[name] = kept
+                users = self.entries.pop(name)[0]["users"]
+                entry = self.entries[kept][0]
+                entry["users"] = list(dict.fromkeys([*users, *entry.get("users", ())]))
+        for call in self.finished:
+            call.saves = list(dict.fromkeys(names.get(n, n) for n in call.saves))
+            call.multiplied = {names.get(n, n) for n in call.multiplied}
+        for ran in self.products:
+            ran.reads = [names.get(n, n) for n in ran.reads]
+
     # Records --------------------------------------------------------------------------
 
     def full_name(self, name: str) -> str:
@@ -467,6 +503,7 @@ class Observer:
 
     def ops(self) -> list[OpRecord]:
         """Return the products and what else saved something, in order of execution."""
+        self._unite()
         operands = {name for ran in self.products for name in ran.reads}
         out = [self._product_record(ran) for ran in self.products]
         for call in self.finished:
