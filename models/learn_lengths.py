@@ -288,7 +288,6 @@ class Run:
         return Capture(
             self.model, self.out / "run.trace", every=1, optimizer=self.optimizer,
             seed=self.given.seed, sample=16384, append=True, licence=self.task.licence,
-            lengths=None if self.method is None else self.method.lengths_of,
             precision_method=self.given.method, batch_size=self.given.batch,
         )  # fmt: skip
 

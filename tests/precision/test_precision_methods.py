@@ -178,7 +178,7 @@ def test_lengths_shrink_are_frozen_and_learned_again():
     assert not method.frozen
     step(model, optimizer, method)
     assert method.mean_bits() != held
-    found = method.lengths_of("conv", "stash")
+    found = method.lengths("conv.input")
     assert found.mantissa_bits >= found.mantissa_bits_real
 
 
@@ -487,22 +487,48 @@ class Nested(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["quantum", "bitwave", "emulation", "bitpruning"])
-def test_a_capture_has_the_lengths_of_every_stashed_tensor(name):
+def test_a_capture_has_the_lengths_of_every_stashed_tensor(tmp_path, name):
     """What a consumer quantizes has its lengths, what nothing quantizes is whole."""
     model, optimizer = make(Nested())
     method = {**RESTARTED, "emulation": lambda m, o: Emulation(m, "sfp:m=2,e=5")}[name](
         model, optimizer
     )
-    model(torch.randn(3, 6))
-    relu = method.lengths_of("blocks.0.1", "stash")
-    assert relu == method.lengths("fc.input")
-    assert method.lengths_of("fc", "weight") == method.lengths("fc.weight")
-    whole = method.lengths_of("", "stash")  # the loss's own
+    with Capture(model, tmp_path) as capture, capture.step():
+        nn.functional.cross_entropy(model(torch.randn(3, 6)), torch.arange(3)).backward()
+    records = open_trace(tmp_path).records
+    (relu,) = (r for r in records if r.use == "stash" and "blocks.0.1" in r.users)
+    assert relu.users == ("blocks.0.1", "fc")
+    assert relu.lengths == method.lengths("fc.input")
+    (weight,) = (r for r in records if r.parameter == "fc.weight" and r.use == "weight")
+    assert weight.lengths == method.lengths("fc.weight")
+    (whole,) = (r for r in records if r.role == "activation" and r.users == ("",))  # the loss's
     if name == "bitpruning":
-        assert relu is whole is None
+        assert relu.lengths is whole.lengths is None
     else:
-        assert relu is not None
-        assert (whole.mantissa_bits, whole.exponent_bits) == (None, 8)
+        assert relu.lengths is not None
+        assert (whole.lengths.mantissa_bits, whole.lengths.exponent_bits) == (None, 8)
+
+
+def test_operands_of_products_have_their_own_lengths(tmp_path):
+    model, optimizer = make(Attending())
+    given = {
+        "token.weight": (3, 5), ":matmul.first": (1, 6), ":matmul.second": (2, 7),
+        ":matmul2.first": (4, 4),
+    }  # fmt: skip
+    QuantumFloat(model, optimizer, lengths=given)
+    with Capture(model, tmp_path) as capture, capture.step():
+        model(torch.tensor([[1, 2, 3]])).sum().backward()
+    records = {r.name: r for r in open_trace(tmp_path).records}
+    products = [op for op in open_trace(tmp_path).ops if op.op.kind == "matmul"]
+
+    def lengths(name):
+        found = records[name].lengths
+        return found.mantissa_bits, found.exponent_bits
+
+    assert [[lengths(name) for name in op.reads] for op in products] == [
+        [(1, 6), (2, 7)], [(4, 4), (23, 8)],
+    ]  # fmt: skip
+    assert lengths("step0.weight.token.weight") == (3, 5)  # never stashed, but quantized
 
 
 class Pooled(nn.Module):
@@ -527,9 +553,7 @@ def captured(tmp_path, method_of):
     model, optimizer = make(Pooled())
     method = method_of(model, optimizer)
     x, y = batch()
-    with Capture(
-        model, tmp_path, lengths=method.lengths_of if method else None
-    ) as capture, capture.step():  # fmt: skip
+    with Capture(model, tmp_path) as capture, capture.step():
         nn.functional.cross_entropy(model(x), y).backward()
     return method, open_trace(tmp_path)
 

@@ -53,7 +53,7 @@ class Method(abc.ABC):
 
     name = "method"
     untouched: Lengths | None = WHOLE
-    """What `lengths_of` says of a tensor that the method does not quantize."""
+    """What a capture says of a tensor that the method does not quantize."""
 
     def __init__(self, model: nn.Module) -> None:
         if hasattr(model, METHOD):
@@ -69,10 +69,8 @@ class Method(abc.ABC):
         self.model = model
         self.elements: dict[str, int] = {}
         self.operations: dict[str, int] = {}
-        self.consumers: dict[str, str] = {}
-        self.witness: Callable[[torch.Tensor, torch.Tensor], None] | None = None
+        self.witness: Callable[[torch.Tensor, torch.Tensor, Lengths | None], None] | None = None
         """Told of every tensor and how it is stored, while a capture listens."""
-        self._made: dict[int, str] = {}
         self._replaced: dict[nn.Module, list[dict[str, Any]]] = {}
         self._stack: list[str] = []
         self._mode: list[_Products] = []
@@ -153,27 +151,12 @@ class Method(abc.ABC):
     def _load_state(self, state: dict[str, Any]) -> None:  # noqa: B027 - nothing to remember
         """Take over what `_state` returned."""
 
-    def lengths_of(self, layer: str, use: str) -> Lengths | None:
-        """Return the bitlengths of a captured tensor: give this to ``Capture(lengths=...)``.
-
-        Weights and what the forward pass stashes or multiplies have those of their key; all
-        else, biases, gradients and the optimizer's state among it, is as it is.
-        """
-        if use in ("weight", "weight_copy"):
-            key = f"{layer}.weight"
-        elif use in ("stash", "operand"):
-            key = self.consumers.get(layer, f"{layer}.input")
-        else:
-            return self.untouched
-        return self.lengths(key) if key in self.elements else self.untouched
-
     def new_batch(self) -> None:  # noqa: B027 - most methods have nothing to do here
         """Called as the model's forward pass begins."""
 
     # Hooks ----------------------------------------------------------------------------
 
     def _begin(self, module: nn.Module, inputs: Any) -> None:
-        self._made.clear()
         self.new_batch()
         mode = _Products(self)
         mode.__enter__()
@@ -190,11 +173,8 @@ class Method(abc.ABC):
         return hook
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        name = self._stack.pop() if self._stack else ""
-        # A module that hands on what one inside it made is not its maker.
-        inside = any(True for _ in module.children())
-        if torch.is_tensor(output) and not (inside and output.data_ptr() in self._made):
-            self._made[output.data_ptr()] = name
+        if self._stack:
+            self._stack.pop()
 
     def _before(self, name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, inputs: Any, named: Any) -> Any:
@@ -217,17 +197,10 @@ class Method(abc.ABC):
         for x in inputs:
             if torch.is_tensor(x) and x.is_floating_point():
                 if id(x) not in seen:
-                    self._note_consumer(x, key)
                     seen[id(x)] = self._quantize(x, key)
                 x = seen[id(x)]
             out.append(x)
         return tuple(out)
-
-    def _note_consumer(self, x: torch.Tensor, key: str) -> None:
-        """Note whose output `x` is: what that layer saves of it has the consumer's lengths."""
-        maker = self._made.get(x.data_ptr())
-        if maker is not None and not isinstance(self.model.get_submodule(maker), LAYERS):
-            self.consumers[maker] = key
 
     def _after(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -249,7 +222,7 @@ class Method(abc.ABC):
         self.elements[key] = x.numel()
         out = self.quantize(x, key)
         if self.witness is not None:
-            self.witness(x, out)
+            self.witness(x, out, self.lengths(key))
         return out
 
 

@@ -52,8 +52,8 @@ class Capture:
         Its state is captured too, where given: every tensor of it with more than one value.
     lengths
         Called with (layer, use) for each tensor that is captured; returns the bitlengths
-        that a precision method has in force for it, or None. `use` is that of
-        `TensorRecord`: ``stash``, ``weight``, ...
+        in force for it, or None. `use` is that of `TensorRecord`: ``stash``, ``weight``, ...
+        By default they are those of the method of `sfpsim.precision` that is attached, if any.
     append
         Go on with the trace in `path`, where there is one, after its last step; the manifest
         stays that of its beginning. For trainings that are stopped and resumed.

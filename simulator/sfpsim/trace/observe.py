@@ -124,7 +124,8 @@ class Observer:
         self.finished: list[Call] = []
         self.products: list[Ran] = []
         self.names: set[str] = set()
-        self.stored: list[tuple[str, Any, Any]] = []
+        self.method = getattr(settings.model, METHOD, None)
+        self.stored: list[tuple[str, Any, Any, Lengths | None]] = []
 
     # Names, times and identities -------------------------------------------------------
 
@@ -178,10 +179,9 @@ class Observer:
     def attach(self, stack: ExitStack) -> None:
         """Attach everything; `stack` takes it off again."""
         self._label()
-        method = getattr(self.settings.model, METHOD, None)
-        if method is not None:
-            method.witness = self.stored_as
-            stack.callback(setattr, method, "witness", None)
+        if self.method is not None:
+            self.method.witness = self.stored_as
+            stack.callback(setattr, self.method, "witness", None)
         for name, module in self.settings.model.named_modules():
             before = module.register_forward_pre_hook(self._enter(name))
             # always_call: checkpointing leaves modules by an exception when it recomputes
@@ -217,12 +217,12 @@ class Observer:
 
         return hook
 
-    def stored_as(self, x: Any, quantized: Any) -> None:
+    def stored_as(self, x: Any, quantized: Any, lengths: Lengths | None) -> None:
         """Note that a precision method stores `x` as `quantized`: one tensor in memory."""
         known, other = self.known(x), self.known(quantized)
         if not known.fixed:
             other.made, other.layer, other.other = known.made, known.layer, known.other
-        self.stored.append((known.parameter, self.key(x), self.key(quantized)))
+        self.stored.append((known.parameter, self.key(x), self.key(quantized), lengths))
 
     # What is seen ---------------------------------------------------------------------
 
@@ -287,7 +287,9 @@ class Observer:
                 f"tensor {name!r}: dtype {tensor.dtype} is not supported: allowed are "
                 + ", ".join(DTYPE_CODES)
             )
-        lengths = self.settings.lengths(layer, use) if self.settings.lengths else None
+        lengths = getattr(self.method, "untouched", None)
+        if self.settings.lengths is not None:
+            lengths = self.settings.lengths(layer, use)
         entry = {
             "layer": layer, "use": use, "role": ROLES.get(use), "dtype": data.dtype.name,
             "shape": tuple(tensor.shape), "memory_order": order, "runs": runs,
@@ -480,15 +482,18 @@ class Observer:
         quantized: that one stays. A parameter stays as it is, with its lengths.
         """
         names: dict[str, str] = {}
-        for parameter, key, other in self.stored:
+        for parameter, key, other, lengths in self.stored:
             name, kept = self.seen.get(key), self.seen.get(other)
             if parameter:
                 name, kept = kept, f"weight.{parameter}"
+            if kept and self.settings.lengths is None:
+                self.entries[kept][0]["lengths"] = lengths
             if name and kept and name != kept and name in self.entries:
                 names[name] = kept
                 users = self.entries.pop(name)[0]["users"]
-                entry = self.entries[kept][0]
-                entry["users"] = list(dict.fromkeys([*users, *entry.get("users", ())]))
+                if not parameter:
+                    entry = self.entries[kept][0]
+                    entry["users"] = list(dict.fromkeys([*users, *entry["users"]]))
         for call in self.finished:
             call.saves = list(dict.fromkeys(names.get(n, n) for n in call.saves))
             call.multiplied = {names.get(n, n) for n in call.multiplied}
