@@ -62,7 +62,7 @@ def make_method(given: argparse.Namespace, model: nn.Module, optimizer: Any) -> 
     if kind == "lengths":
         return QuantumFloat(model, optimizer, lengths=lengths_at(rest))
     if kind in ("bitwave", "bitwave-frozen"):
-        return BitWave(model, history=given.history)
+        return BitWave(model, history=given.history, least_mantissa_bits=given.least_bits)
     if kind == "bitchop":
         return BitChop(model)
     if kind in ("bitpruning", "fixed"):
@@ -312,6 +312,7 @@ def main() -> None:
     parser.add_argument("--learn-epochs", type=int, default=5)
     parser.add_argument("--relearn-epochs", type=int, help="--learn-epochs by default")
     parser.add_argument("--initial-bits", type=int, help="where mantissas begin")
+    parser.add_argument("--least-bits", type=int, default=0, help="of BitWave's mantissa")
     parser.add_argument("--weighting", default="bits", choices=["bits", "memory", "operations"])
     parser.add_argument("--history", type=int, default=100, help="batches that BitWave looks at")
     given = parser.parse_args()

@@ -75,4 +75,9 @@ def step_table(container: NetworkContainer) -> Table:
             f"{moved / x.compulsory_bytes:.2f}" if x.compulsory_bytes else "-",
             f"{moved / x.time_ns:.1f}" if x.time_ns else "-", significant(x.energy_pj / 1e6),
         )  # fmt: skip
+    table.caption = (
+        "A pass takes the time by which it ends later than the pass before, under which its own "
+        "loading may run: its GB/s are its bytes over that, and may exceed the memory's peak."
+    )
+    table.caption_justify = "left"
     return table
