@@ -33,6 +33,8 @@ from pathlib import Path
 from typing import Any
 
 import sfpsim
+from sfpsim.containers.paper import paper_bits
+from sfpsim.containers.sfp import Sfp
 from sfpsim.containers.table import SPECS
 from sfpsim.errors import InputError
 
@@ -102,13 +104,14 @@ QUANTUM = {
         "1",
     )
 }
+WAVE = ["--threshold", "1e-3", "--least-bits", "2", "--least-limit", "6"]
 EXPERIMENTS = {
     "floats": Experiment(network="resnet18", runs=FP32 | QUANTUM),
     "bitwave": Experiment(
         network="resnet18",
         runs=FP32 | {
-            "bitwave": _method("bitwave"),
-            "bitwave-frozen": _method("bitwave-frozen", "--learn-epochs", "3"),
+            "bitwave": _method("bitwave", *WAVE),
+            "bitwave-frozen": _method("bitwave-frozen", "--learn-epochs", "3", *WAVE),
         },
     ),
     "advisor": Experiment(
@@ -163,8 +166,9 @@ def read_run(folder: Path, name: str) -> dict[str, Any]:
 
     Bits are of the last captured step, as encoded: bits a value, sign and metadata included,
     of weights and stashed activations together and apart, in the emulated container, or in
-    ``sfp`` at the lengths in force without Gecko and with it (``_gecko``). Integers, of which
-    there is no trace, have their mean lengths by three measures.
+    ``sfp`` at the lengths in force without Gecko and with it (``_gecko``); ``_paper`` is Gecko
+    as the paper counts it, without the exponents' signs, which cannot be decoded. Integers, of
+    which there is no trace, have their mean lengths by three measures.
     """
     with (folder / "history.csv").open(newline="") as file:
         history = list(csv.DictReader(file))
@@ -181,6 +185,7 @@ def read_run(folder: Path, name: str) -> dict[str, Any]:
         else:
             line |= _stash_bits(trace, "sfp", "")
             line |= _stash_bits(trace, "sfp:exponent=gecko-bias", "_gecko")
+            line["stash_bits_paper"] = _paper_bits(trace)
     return line
 
 
@@ -192,6 +197,19 @@ def _stash_bits(trace: Any, container: str, suffix: str) -> dict[str, float]:
         bits = sum(t.total_bits for t in kept)
         out[f"{name or 'stash_'}bits{suffix}"] = bits / sum(t.values for t in kept)
     return out
+
+
+def _paper_bits(trace: Any) -> float:
+    bits = values = 0.0
+    for record in trace.records:
+        if record.role in ROLES and record.lengths is not None:
+            held = trace.values(record)
+            kept = record.lengths.mantissa_bits
+            limited = Sfp(mantissa_bits=kept, exponent_bits=record.lengths.exponent_bits)
+            counted = paper_bits(limited.quantize(held), kept)
+            bits += counted.total_bits * record.values / counted.values
+            values += record.values
+    return bits / values
 
 
 def interval(differences: list[float]) -> float:
@@ -241,8 +259,8 @@ def write_csv(path: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def bits_of(line: dict[str, Any]) -> float:
-    """Return the bits that a run is drawn at: with Gecko where it has that, else as stashed."""
-    for key in ("stash_bits_gecko", "stash_bits", "mean_memory_bits"):
+    """Return the bits that a run is drawn at: as stored without Gecko, or the mean of integers."""
+    for key in ("stash_bits", "mean_memory_bits"):
         if key in line:
             return float(line[key])
     return math.nan
@@ -328,6 +346,7 @@ def main() -> None:
     write_csv(out / f"{given.name}-runs.csv", lines)
     write_csv(out / f"{given.name}-summary.csv", found)
     draw(found, out / f"{given.name}.svg", f"{experiment.network}, {given.seeds} seeds")
+    keys = ("stash_bits_gecko", "stash_bits_paper", "mean_bits_bits", "mean_operations_bits")
     unit = "%" if measure_of(found[0]) == "test_perplexity" else "points"
     for line in found:
         half = line["interval_95"]
@@ -335,6 +354,7 @@ def main() -> None:
         print(
             f"{line['run']:20s} {line[measure_of(line)]:7.3f}  against fp32 "
             f"{line['difference']:+.2f}{band} {unit}  {bits_of(line):5.2f} bits"
+            + "".join(f", {key} {line[key]:.2f}" for key in keys if key in line)
         )
 
 

@@ -62,7 +62,10 @@ def make_method(given: argparse.Namespace, model: nn.Module, optimizer: Any) -> 
     if kind == "lengths":
         return QuantumFloat(model, optimizer, lengths=lengths_at(rest))
     if kind in ("bitwave", "bitwave-frozen"):
-        return BitWave(model, history=given.history, least_mantissa_bits=given.least_bits)
+        return BitWave(
+            model, history=given.history, threshold=given.threshold,
+            least_mantissa_bits=given.least_bits, least_limit=given.least_limit,
+        )  # fmt: skip
     if kind == "bitchop":
         return BitChop(model)
     if kind in ("bitpruning", "fixed"):
@@ -149,7 +152,7 @@ class Run:
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups[:shared]:
                     group["lr"] = factor * self.rate
-            if hasattr(self.method, "learning_rate_changed") and not self.method.frozen:
+            if isinstance(self.method, BitChop):
                 self.method.learning_rate_changed()
 
     def begin_epoch(self, number: int) -> None:
@@ -312,7 +315,9 @@ def main() -> None:
     parser.add_argument("--learn-epochs", type=int, default=5)
     parser.add_argument("--relearn-epochs", type=int, help="--learn-epochs by default")
     parser.add_argument("--initial-bits", type=int, help="where mantissas begin")
+    parser.add_argument("--threshold", type=float, default=1e-4, help="of BitWave's slope")
     parser.add_argument("--least-bits", type=int, default=0, help="of BitWave's mantissa")
+    parser.add_argument("--least-limit", type=int, default=1, help="of BitWave's exponents")
     parser.add_argument("--weighting", default="bits", choices=["bits", "memory", "operations"])
     parser.add_argument("--history", type=int, default=100, help="batches that BitWave looks at")
     given = parser.parse_args()

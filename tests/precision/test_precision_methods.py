@@ -182,6 +182,18 @@ def test_lengths_shrink_are_frozen_and_learned_again():
     assert found.mantissa_bits >= found.mantissa_bits_real
 
 
+def test_bitwave_stays_above_its_least():
+    model, _ = make()
+    method = BitWave(model, history=2, least_mantissa_bits=2, least_limit=6)
+    for number in range(200):
+        method.watch(300.0 - number)
+    assert (method.mantissa_bits, method.limit) == (2, 6)
+    method.detach()
+    for wrong in ({"least_mantissa_bits": 24}, {"least_limit": 0}):
+        with pytest.raises(InputError, match="must be"):
+            BitWave(model, **wrong)
+
+
 def test_lengths_stay_in_their_range_and_clips_are_counted():
     model, optimizer = make()
     method = QuantumFloat(model, optimizer, gamma=500.0, length_lr=50.0)

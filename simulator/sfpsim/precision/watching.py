@@ -133,9 +133,10 @@ class BitWave(_Watcher):
         Slopes within this share of the mean loss, a batch, hold.
     mantissa_bits
         Where the mantissa begins and the most it has.
-    least_mantissa_bits
-        The least it has; the paper's lengths go down to 0. A few batches at 0 bits make a
-        training at a high learning rate diverge before the slope can tell.
+    least_mantissa_bits, least_limit
+        The least that mantissa and exponent limit are; the paper's mantissas go down to 0. A
+        few batches at 0 bits, or at a range that holds no weight, make a training at a high
+        learning rate diverge before the slope can tell.
     mantissa, exponent
         Which of the two follows the slope.
     """
@@ -144,14 +145,16 @@ class BitWave(_Watcher):
 
     def __init__(
         self, model: nn.Module, *, history: int = 100, threshold: float = 1e-4,
-        mantissa_bits: int = FULL_MANTISSA, least_mantissa_bits: int = 0, mantissa: bool = True,
-        exponent: bool = True,
+        mantissa_bits: int = FULL_MANTISSA, least_mantissa_bits: int = 0, least_limit: int = 1,
+        mantissa: bool = True, exponent: bool = True,
     ) -> None:  # fmt: skip
         if not 0 <= least_mantissa_bits <= mantissa_bits:
             raise InputError(
                 f"least_mantissa_bits={least_mantissa_bits}: must be 0 to {mantissa_bits}"
             )
-        self.least = least_mantissa_bits
+        if not 1 <= least_limit <= MOST_LIMIT:
+            raise InputError(f"least_limit={least_limit}: must be 1 to {MOST_LIMIT}")
+        self.least = least_mantissa_bits, least_limit
         if history < 2 or threshold < 0:
             raise InputError(f"history={history}, threshold={threshold}: 2 or more, 0 or more")
         super().__init__(model, mantissa_bits)
@@ -176,9 +179,9 @@ class BitWave(_Watcher):
         band = self.threshold * abs(math.fsum(self.losses) / len(self.losses))
         step = 0 if abs(rise) <= band else (1 if rise > 0 else -1)
         if self.follows[0]:
-            self.mantissa_bits = min(self.most, max(self.least, self.mantissa_bits + step))
+            self.mantissa_bits = min(self.most, max(self.least[0], self.mantissa_bits + step))
         if self.follows[1]:
-            self.limit = min(MOST_LIMIT, max(1, self.limit + step))
+            self.limit = min(MOST_LIMIT, max(self.least[1], self.limit + step))
 
     def learning_rate_changed(self) -> None:
         """Forget the losses and go to full lengths: the loss jumps there."""
