@@ -7,7 +7,7 @@
 | advisor | ResNet-18 narrow | training again with the lengths learned at the end, and early |
 | integers | ResNet-18 narrow | BitPruning by three measures, Quantum Integer, fixed and LSQ |
 | gpt | GPT | Quantum Mantissa and Exponent |
-| containers | ResNet-8 | every container of the registry, emulated |
+| containers | ResNet-8 | every container of the registry, emulated where it is not lossless |
 
 Every run is one of ``models/learn_lengths.py`` in a process of its own, with its folder
 ``NETWORK-RUN-SEED`` under ``--out``; runs that are done are not repeated, so that a stopped
@@ -33,7 +33,9 @@ from pathlib import Path
 from typing import Any
 
 import sfpsim
+from sfpsim import formats
 from sfpsim.containers.paper import paper_bits
+from sfpsim.containers.registry import parse_container
 from sfpsim.containers.sfp import Sfp
 from sfpsim.containers.table import SPECS
 from sfpsim.errors import InputError
@@ -61,7 +63,8 @@ class Experiment:
     """What is trained: the network and each run's arguments by its name; ``fp32`` is first.
 
     ``{out}`` and ``{seed}`` in an argument become the folder of all runs and the run's seed;
-    runs that have one begin when all others are done.
+    runs that have one begin when all others are done, and so do those that train as FP32 does
+    and are measured on its trace.
     """
 
     network: str
@@ -86,6 +89,11 @@ def _integers() -> dict[str, list[str]]:
     for bits in (2, 3, 4):
         runs |= {f"fixed-{bits}": _method(f"fixed:{bits}"), f"lsq-{bits}": _method(f"lsq:{bits}")}
     return runs
+
+
+def lossy(spec: str) -> bool:
+    """Say whether a container changes values; if not, a training in it is that in FP32."""
+    return not parse_container(spec).lossless_for(formats.FP32)
 
 
 FP32 = {"fp32": _method("fp32")}
@@ -129,7 +137,7 @@ EXPERIMENTS = {
     "containers": Experiment(
         network="resnet8", seeds=1, epochs=2, examples=12_800, batch=64,
         runs=FP32 | {
-            spec: _method(f"emulate:{spec}")
+            spec: _method(f"emulate:{spec}") if lossy(spec) else FP32["fp32"]
             for spec in SPECS if spec not in ("fp32", *NOT_EMULATED)
         },
     ),
@@ -137,28 +145,36 @@ EXPERIMENTS = {
 
 
 def run_one(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
-    """Train one run, unless it is done; return its line of ``runs.csv``."""
+    """Train one run, unless it is done; return its line of ``NAME-runs.csv``."""
     experiment = EXPERIMENTS[given.name]
-    folder = Path(given.out) / f"{experiment.network}-{name.replace(':', '_')}-{seed}"
-    done = folder / "done.json"
+    trained = "fp32" if experiment.runs[name] == FP32["fp32"] else name
+    folder = Path(given.out) / f"{experiment.network}-{trained.replace(':', '_')}-{seed}"
     arguments = [
         *(part.format(out=given.out, seed=seed) for part in experiment.runs[name]),
         "--network", experiment.network, "--seed", str(seed), "--epochs", str(given.epochs),
         "--examples", str(given.examples), "--batch", str(given.batch),
     ]  # fmt: skip
     arguments += ["--data", given.data] if given.data else []
+    train(folder, arguments)
+    kept = folder / f"line-{name.replace(':', '_')}.json"
+    if not kept.exists():
+        line = {"run": name, "seed": seed, **read_run(folder, name)}
+        kept.write_text(json.dumps(line, indent=2) + "\n")
+    return dict(json.loads(kept.read_text()))
+
+
+def train(folder: Path, arguments: list[str]) -> None:
+    """Train what the arguments say in `folder`, unless that is done."""
+    done = folder / "done.json"
     if done.exists():
-        found = json.loads(done.read_text())
-        if found["arguments"] != arguments:
+        if json.loads(done.read_text()) != arguments:
             raise InputError(f"{folder}: of other arguments; give another --out")
-        return dict(found["line"])
+        return
     command = [sys.executable, str(PROGRAM), *arguments, "--out", str(folder)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
-        raise InputError(f"{name}, seed {seed}: {ended.stderr.strip().splitlines()[-1]}")
-    line = {"run": name, "seed": seed, **read_run(folder, name)}
-    done.write_text(json.dumps({"arguments": arguments, "line": line}, indent=2) + "\n")
-    return line
+        raise InputError(f"{folder.name}: {ended.stderr.strip().splitlines()[-1]}")
+    done.write_text(json.dumps(arguments) + "\n")
 
 
 def read_run(folder: Path, name: str) -> dict[str, Any]:
@@ -300,7 +316,11 @@ def train_all(given: argparse.Namespace, names: list[str]) -> list[dict[str, Any
     """Train every run of every seed; return their lines, by seed and run."""
     runs = EXPERIMENTS[given.name].runs
     work = [(name, seed) for seed in range(given.seeds) for name in names]
-    later = [item for item in work if any("{out}" in part for part in runs[item[0]])]
+    later = [
+        (name, seed) for name, seed in work
+        if any("{out}" in part for part in runs[name])
+        or (name != "fp32" and runs[name] == FP32["fp32"])
+    ]  # fmt: skip
     first = [item for item in work if item not in later]
     lines = []
     with ThreadPoolExecutor(given.workers) as pool:

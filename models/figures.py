@@ -10,12 +10,16 @@ as a CSV and a figure:
 | batches | bitwave | lengths by batch within an epoch |
 | footprint | quantum | bits a value by epoch, with Gecko and without, beside others |
 | replay | quantum | footprint, time and energy of the last step on ``sfp-2024`` |
+
+The experiments' own tables and figures are copied beside them, and ``--page`` writes all
+tables into a page, between its markers.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +38,10 @@ Lines = list[dict[str, Any]]
 ROLES = ("weight", "activation")
 SFP = {"sfp": "SFP", "sfp:exponent=gecko-bias": "SFP + Gecko"}
 BASES = {"fp32": "FP32", "bf16": "BF16", "fp8-e4m3": "FP8", "js": "JS", "gist++": "GIST++"}
+BEGIN, END = (
+    "<!-- begin: written by models/figures.py -->",
+    "<!-- end: written by models/figures.py -->",
+)
 CODES = {"gecko-bias": "Gecko, bias 127", "gecko-delta": "Gecko, deltas (2022)"}
 
 
@@ -216,6 +224,69 @@ def write_csv(path: Path, lines: Lines) -> None:
             writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in line.items()})
 
 
+def read_csv(path: Path) -> Lines:
+    """Return the lines of a table."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+COLUMNS = {
+    "run": "run", "test_accuracy": "accuracy, %", "test_perplexity": "perplexity",
+    "difference": "against FP32", "stash_bits": "bits", "stash_bits_gecko": "with Gecko",
+    "stash_bits_paper": "paper's count", "mean_bits_bits": "by tensors",
+    "mean_memory_bits": "by elements", "mean_operations_bits": "by operations",
+    "train_cpu_seconds": "CPU s",
+}  # fmt: skip
+
+
+def summary_table(lines: Lines) -> str:
+    """Return an experiment's summary as a table of Markdown."""
+    float_run = any(line.get("stash_bits") for line in lines)
+    kept = [
+        key for key in COLUMNS
+        if any(line.get(key) for line in lines)
+        and not (float_run and key.startswith("mean_") and not any(
+            "bitpruning" in line["run"] for line in lines))
+    ]  # fmt: skip
+    rows = [[COLUMNS[key] for key in kept], ["---"] * len(kept)]
+    for line in lines:
+        rows.append([_cell(line, key) for key in kept])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(line: dict[str, Any], key: str) -> str:
+    value = line.get(key) or ""
+    if key == "run" or not value:
+        return str(value)
+    if key == "difference":
+        half = line["interval_95"]
+        return f"{float(value):+.2f}" + ("" if half in ("", "nan") else f" ± {float(half):.2f}")
+    return f"{float(value):.0f}" if key == "train_cpu_seconds" else f"{float(value):.2f}"
+
+
+def write_page(page: Path, folder: Path) -> None:
+    """Write the tables of `folder` between the markers of `page`."""
+    parts = []
+    for path in sorted(folder.glob("*-summary.csv")):
+        name, lines = path.stem.removesuffix("-summary"), read_csv(path)
+        parts.append(
+            f"### {name}\n\n`python models/experiments.py {name} --out runs`, "
+            f"{lines[0]['seeds']} seeds.\n\n{summary_table(lines)}\n\n"
+            f"![{name}]({folder.name}/{name}.svg)"
+        )
+    for path in sorted(folder.glob("*-replay.csv")):
+        lines = read_csv(path)
+        rows = [list(lines[0]), ["---"] * len(lines[0]), *(list(x.values()) for x in lines)]
+        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        network = path.stem.removesuffix("-replay")
+        parts.append(f"### replay of {network}\n\n{table}\n\n"
+                     f"![replay]({folder.name}/{path.stem}.svg)")  # fmt: skip
+    text = page.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n" + "\n\n".join(parts) + f"\n{END}{after}")
+
+
 def main() -> None:
     """Parse the command line and write what there are runs for."""
     parser = argparse.ArgumentParser(
@@ -223,9 +294,14 @@ def main() -> None:
     )
     parser.add_argument("runs", help="folder that models/experiments.py trained into")
     parser.add_argument("--out", required=True)
+    parser.add_argument("--page", help="page to write the tables into")
     given = parser.parse_args()
     out, made = Path(given.out), 0
     out.mkdir(parents=True, exist_ok=True)
+    for table in sorted(Path(given.runs).glob("*-summary.csv")):
+        name = table.stem.removesuffix("-summary")
+        for part in (table.name, f"{name}-runs.csv", f"{name}.svg"):
+            shutil.copy(Path(given.runs) / part, out / part)
     for folder in sorted(Path(given.runs).glob("*-0")):
         network, _, run = folder.name.removesuffix("-0").partition("-")
         for name, (wanted, find, draw) in FIGURES.items():
@@ -237,6 +313,8 @@ def main() -> None:
                 made += 1
     if not made:
         raise InputError(f"{given.runs}: no run of seed 0 that is done")
+    if given.page:
+        write_page(Path(given.page), out)
 
 
 if __name__ == "__main__":

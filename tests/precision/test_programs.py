@@ -48,13 +48,15 @@ def module(name):
 def test_an_experiment_runs_and_is_not_repeated(data, tmp_path):
     arguments = [
         "containers", "--out", tmp_path, "--data", data, "--epochs", 1, "--examples", 96, "--batch",
-        48, "--only", "mxfp4", "--seeds", 2,
+        48, "--only", "mxfp4,gecko-bias", "--seeds", 2,
     ]  # fmt: skip
     first = program("experiments", *arguments)
     assert first.returncode == 0, first.stderr
     with (tmp_path / "containers-summary.csv").open(newline="") as file:
         lines = {line["run"]: line for line in csv.DictReader(file)}
-    assert set(lines) == {"fp32", "mxfp4"}
+    assert set(lines) == {"fp32", "mxfp4", "gecko-bias"}
+    assert lines["gecko-bias"]["test_accuracy"] == lines["fp32"]["test_accuracy"]  # lossless
+    assert float(lines["gecko-bias"]["stash_bits"]) < 32
     assert float(lines["mxfp4"]["stash_bits"]) == pytest.approx(4.25, abs=0.1)
     assert lines["fp32"]["difference"] == "0.0"
     assert (tmp_path / "containers.svg").stat().st_size > 1000
