@@ -112,7 +112,7 @@ QUANTUM = {
         "1",
     )
 }
-WAVE = ["--threshold", "1e-3", "--least-bits", "2", "--least-limit", "6"]
+WAVE = ["--threshold", "2.5e-3", "--least-bits", "2", "--least-limit", "6"]
 EXPERIMENTS = {
     "floats": Experiment(network="resnet18", runs=FP32 | QUANTUM),
     "bitwave": Experiment(
@@ -131,8 +131,13 @@ EXPERIMENTS = {
     ),
     "integers": Experiment(network="resnet18", runs=FP32 | _integers()),
     "gpt": Experiment(
-        network="gpt", batch=8, examples=2_000,
-        runs=FP32 | {"quantum": _method("quantum", "--length-lr", "0.02", "--learn-epochs", "2")},
+        network="gpt", epochs=6, examples=2_000, batch=8,
+        runs=FP32 | {
+            "quantum": _method(
+                "quantum", "--gamma", "0.003", "--length-lr", "0.02", "--initial-bits", "7",
+                "--learn-epochs", "1", "--relearn-epochs", "0",
+            )
+        },
     ),
     "containers": Experiment(
         network="resnet8", seeds=1, epochs=2, examples=12_800, batch=64,
