@@ -146,12 +146,13 @@ def footprint(folder: Path) -> Lines:
     lines = []
     for epoch, trace in steps_of(folder):
         for found in sfpsim.compare(trace, [*BASES, *SFP]).containers:
-            for role in found.roles:
-                if role.role in ROLES:
-                    lines.append({
-                        "epoch": epoch, "container": found.container, "role": role.role,
-                        "bits_per_value": role.bits_per_value,
-                    })  # fmt: skip
+            for role in ROLES:
+                parts = [x for x in found.roles if x.role == role]  # one for each lengths
+                bits = sum(x.total_bits for x in parts) / sum(x.values for x in parts)
+                lines.append({
+                    "epoch": epoch, "container": found.container, "role": role,
+                    "bits_per_value": bits,
+                })  # fmt: skip
     return lines
 
 
@@ -161,12 +162,13 @@ def draw_footprint(lines: Lines, path: Path) -> None:
     for axis, role in zip(axes, ROLES, strict=True):
         for container, label in (BASES | SFP).items():
             mine = [x for x in lines if x["role"] == role and x["container"] == container]
-            style = "o-" if container in SFP else "--"
+            style = "o-" if container in SFP else ":" if container == "gist++" else "--"
             axis.plot([x["epoch"] for x in mine], [x["bits_per_value"] for x in mine], style,
                       label=label, ms=4)  # fmt: skip
-        axis.set(title=f"{role}s", xlabel="epoch", ylim=(0, 36))
+        axis.set(title=f"{role}s", xlabel="epoch", ylim=(0, 34))
     axes[0].set(ylabel="bits a value, metadata included")
-    axes[1].legend(frameon=False, fontsize=8, ncols=2)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=8, ncols=7, loc="outside lower center")
     save(figure, path)
 
 

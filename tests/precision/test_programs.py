@@ -125,6 +125,7 @@ def test_lengths_that_were_learned_advise_another_training(data, tmp_path):
     with (tmp_path / "drawn" / "resnet18-footprint.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert {line["epoch"] for line in lines} == {"0", "1"}
+    assert len(lines) == 2 * 2 * 7  # a line for each epoch, role and container
     fp32 = {float(line["bits_per_value"]) for line in lines if line["container"] == "fp32"}
     assert fp32 == {32.0}
     ended = program("learn_lengths", "--method", f"lengths:{tmp_path}@0", "--out", tmp_path / "x")
