@@ -32,6 +32,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import sfpsim
+from sfpsim.containers.paper import paper_bits
 from sfpsim.errors import InputError
 
 Lines = list[dict[str, Any]]
@@ -42,7 +43,11 @@ BEGIN, END = (
     "<!-- begin: written by models/figures.py -->",
     "<!-- end: written by models/figures.py -->",
 )
-CODES = {"gecko-bias": "Gecko, bias 127", "gecko-delta": "Gecko, deltas (2022)"}
+GECKOS = ("gecko-bias", "gecko-delta")
+CODES = {
+    "gecko-bias": "bias 127, decodable", "paper": "bias 127, paper's count",
+    "gecko-delta": "deltas (2022)",
+}  # fmt: skip
 
 
 def steps_of(folder: Path) -> list[tuple[int, Any]]:
@@ -56,7 +61,7 @@ def gecko(folder: Path) -> Lines:
     """Return the share of exponent bits that Gecko leaves, by epoch, role and scheme."""
     lines = []
     for epoch, trace in steps_of(folder):
-        for found in sfpsim.compare(trace, list(CODES)).containers:
+        for found in sfpsim.compare(trace, GECKOS).containers:
             for role in found.roles:
                 if role.role in ROLES:
                     bits = role.exponent_bits + role.metadata_bits
@@ -64,7 +69,22 @@ def gecko(folder: Path) -> Lines:
                         "epoch": epoch, "code": found.container, "role": role.role,
                         "exponent_ratio": bits / (8 * role.values),
                     })  # fmt: skip
+        lines += _paper_gecko(epoch, trace)
     return lines
+
+
+def _paper_gecko(epoch: int, trace: Any) -> Lines:
+    bits, values = dict.fromkeys(ROLES, 0.0), dict.fromkeys(ROLES, 0)
+    for record in trace.records:
+        if record.role in ROLES:
+            counted = paper_bits(trace.values(record))
+            bits[record.role] += counted.exponent_bits * record.values / counted.values
+            values[record.role] += record.values
+    return [
+        {"epoch": epoch, "code": "paper", "role": role,
+         "exponent_ratio": bits[role] / (8 * values[role])}
+        for role in ROLES
+    ]  # fmt: skip
 
 
 def draw_gecko(lines: Lines, path: Path) -> None:
