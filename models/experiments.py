@@ -15,7 +15,7 @@ experiment goes on and experiments with the same ``--out`` share their FP32 runs
 one seed see the same data in the same order from the same weights, so differences are taken
 seed by seed, with Student's 95 % interval. Written: ``NAME-runs.csv``, ``NAME-summary.csv``
 and accuracy beside bits as ``NAME.svg``. Accuracy is over all 10,000 test images;
-perplexities are compared as percent of FP32's.
+perplexities and log losses are compared as percent of FP32's.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ STUDENT = {
 MEASURES = ("bits", "memory", "operations")
 ROLES = ("weight", "activation")
 NOT_EMULATED = ("gist-binarize",)  # keeps no values
+# What is compared as percent of FP32's, with its name; all else is an accuracy, in points.
+RELATIVE = {"test_perplexity": "perplexity a character", "test_log_loss": "log loss, nats"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +251,7 @@ def measure_of(line: dict[str, Any]) -> str:
 def summary(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a line a run: means over the seeds, and the difference to fp32 seed by seed.
 
-    Accuracies differ by points, perplexities by percent of fp32's.
+    Accuracies differ by points, perplexities and log losses by percent of fp32's.
     """
     measure = measure_of(lines[0])
     base = {x["seed"]: x[measure] for x in lines if x["run"] == "fp32"}
@@ -257,7 +259,7 @@ def summary(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for name in dict.fromkeys(x["run"] for x in lines):
         mine = [x for x in lines if x["run"] == name]
         less = [x[measure] - base[x["seed"]] for x in mine]
-        if measure == "test_perplexity":
+        if measure in RELATIVE:
             less = [100 * d / base[x["seed"]] for d, x in zip(less, mine, strict=True)]
         line: dict[str, Any] = {"run": name, "seeds": len(mine)}
         line[measure] = statistics.fmean(x[measure] for x in mine)
@@ -296,20 +298,20 @@ def draw(lines: list[dict[str, Any]], path: Path, title: str) -> None:
 
     measure = measure_of(lines[0])
     base = next(x[measure] for x in lines if x["run"] == "fp32")
-    perplexity = measure == "test_perplexity"
+    relative = measure in RELATIVE
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for line in lines:
         if line["run"] == "fp32":
             continue
-        half = line["interval_95"] * (base / 100 if perplexity else 1)
+        half = line["interval_95"] * (base / 100 if relative else 1)
         axis.errorbar(bits_of(line), line[measure], yerr=None if math.isnan(half) else half,
                       fmt="o", capsize=3, ms=4)  # fmt: skip
         axis.annotate(line["run"], (bits_of(line), line[measure]), fontsize=7, xytext=(4, 3),
                       textcoords="offset points")  # fmt: skip
     axis.axhline(base, color="0.5", lw=0.8, ls="--", label="FP32")
-    bound, said = (1.01 * base, "1 % more") if perplexity else (base - 0.5, "0.5 points less")
+    bound, said = (1.01 * base, "1 % more") if relative else (base - 0.5, "0.5 points less")
     axis.axhline(bound, color="0.7", lw=0.8, ls=":", label=said)
-    name = "perplexity a character" if perplexity else "accuracy, %"
+    name = RELATIVE.get(measure, "accuracy, %")
     axis.set(xlabel="bits a value, weights and activations", ylabel=f"test {name}", title=title)
     axis.set_xlim(left=0)
     axis.legend(frameon=False)
@@ -372,7 +374,7 @@ def main() -> None:
     write_csv(out / f"{given.name}-summary.csv", found)
     draw(found, out / f"{given.name}.svg", f"{experiment.network}, {given.seeds} seeds")
     keys = ("stash_bits_gecko", "stash_bits_paper", "mean_bits_bits", "mean_operations_bits")
-    unit = "%" if measure_of(found[0]) == "test_perplexity" else "points"
+    unit = "%" if measure_of(found[0]) in RELATIVE else "points"
     for line in found:
         half = line["interval_95"]
         band = "" if math.isnan(half) else f" +- {half:.2f}"

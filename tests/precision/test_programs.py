@@ -1,7 +1,6 @@
 """The training programs on a few made-up images: they run, go on where stopped, and add up."""
 
 import csv
-import gzip
 import importlib.util
 import json
 import math
@@ -10,25 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
 MODELS = Path(__file__).parents[2] / "models"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Fashion-MNIST's files with 96 and 50 images of noise."""
-    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(1)
-    for part, count in (("train", 96), ("t10k", 50)):
-        images = rng.integers(0, 256, (count, 28, 28), np.uint8).tobytes()
-        labels = rng.integers(0, 10, count, np.uint8).tobytes()
-        for kind, head, held in (("images-idx3", 16, images), ("labels-idx1", 8, labels)):
-            path = folder / f"{part}-{kind}-ubyte.gz"
-            path.write_bytes(gzip.compress(bytes(head) + held))
-    return folder
 
 
 def program(name, *arguments):
@@ -147,6 +132,17 @@ def test_differences_are_taken_seed_by_seed():
     assert a["interval_95"] == pytest.approx(4.303 * 0.3 / math.sqrt(3))
     assert a["stash_bits"] == 5.0
     assert math.isnan(experiments.interval([1.0]))
+
+
+@pytest.mark.parametrize("measure", ["test_perplexity", "test_log_loss"])
+def test_what_is_better_low_is_compared_by_percent(measure, tmp_path):
+    experiments = module("experiments")
+    lines = [{"run": run, "seed": s, measure: v, "stash_bits": 8.0}
+             for s in range(2) for run, v in (("fp32", 0.5), ("a", 0.51))]  # fmt: skip
+    found = experiments.summary(lines)
+    assert found[1]["difference"] == pytest.approx(2.0)
+    experiments.draw(found, tmp_path / "a.svg", "title")
+    assert (tmp_path / "a.svg").stat().st_size > 1000
 
 
 def test_missing_data_and_unknown_runs_are_said(tmp_path):
