@@ -181,7 +181,7 @@ def test_every_method_trains_every_network_and_leaves_it_whole(network, method, 
     model, before = task.model, dict(task.model.named_parameters())
     given = argparse.Namespace(
         method=method, gamma=0.1, seed=0, learn_epochs=1, relearn_epochs=None, initial_bits=7,
-        length_lr=None, history=2, weighting="bits",
+        length_lr=None, history=2, threshold=1e-4, least_bits=0, least_limit=1, weighting="bits",
     )  # fmt: skip
     attached = learn_lengths.make_method(given, model, task.optimizer)
     kept = {name: p.detach().clone() for name, p in before.items()}
@@ -226,8 +226,10 @@ def test_a_training_of_two_steps_and_its_trace(network, everything, tmp_path):
     trace = sfpsim.open_trace(tmp_path / "run.trace")
     assert trace.manifest.licence == tasks.NETWORKS[network].licence
     stashed = [r for r in trace.records if r.role == "activation" and r.users != ("",)]
-    short = [r.values for r in stashed if r.lengths.mantissa_bits is not None]
-    assert sum(short) > 0.9 * sum(r.values for r in stashed)
+    whole = {u.rpartition(".")[2] for r in stashed if r.lengths.mantissa_bits is None
+             for u in r.users}  # fmt: skip
+    # what dropout changes, or the DLRM stacks, before it is read
+    assert whole == {"minilm": {"softmax", "pooler"}, "dlrm": {"3"}}.get(network, set())
     found = sfpsim.compare(trace, ["fp32", "sfp", "sfp:exponent=gecko-bias"]).containers
     assert [c.totals.ratio > 1.6 for c in found] == [False, True, True]
     assert all(c.totals.time_ns > 0 for c in found)

@@ -22,6 +22,9 @@ LAYERS = (
     nn.InstanceNorm3d, nn.RMSNorm, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d,
     nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
     nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d,
+    # functions that save their input; ReLU saves its output, which the next layer quantizes
+    nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.LeakyReLU, nn.PReLU,
+    nn.ELU, nn.Softplus,
 )  # fmt: skip
 WEIGHTS = ("weight", "in_proj_weight")
 PRODUCTS = {
@@ -36,8 +39,9 @@ class Method(abc.ABC):
     """A way of choosing bitlengths, attached to a model.
 
     Weights and inputs of convolutions, linear, embedding, attention, normalisation and
-    pooling layers, and both operands of products of activations, go through `quantize`; autograd
-    then stashes what came out. Keys are ``LAYER.weight``, ``LAYER.input`` and
+    pooling layers, inputs of activation functions that save them (all but ReLU), and both
+    operands of products of activations, go through `quantize`; autograd then stashes what
+    came out. Keys are ``LAYER.weight``, ``LAYER.input`` and
     ``LAYER:PRODUCT.first`` / ``.second``.
 
     Parameters
