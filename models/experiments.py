@@ -133,7 +133,7 @@ EXPERIMENTS = {
     ),
     "integers": Experiment(network="resnet18", runs=FP32 | _integers()),
     "gpt": Experiment(
-        network="gpt", epochs=6, examples=2_000, batch=8,
+        network="gpt", epochs=5, examples=2_000, batch=8,
         runs=FP32 | {
             "quantum": _method(
                 "quantum", "--gamma", "0.003", "--length-lr", "0.02", "--initial-bits", "7",
@@ -313,7 +313,7 @@ def draw(lines: list[dict[str, Any]], path: Path, title: str) -> None:
     axis.axhline(bound, color="0.7", lw=0.8, ls=":", label=said)
     name = RELATIVE.get(measure, "accuracy, %")
     axis.set(xlabel="bits a value, weights and activations", ylabel=f"test {name}", title=title)
-    axis.set_xlim(left=0)
+    axis.set_xlim(0, 1.25 * max(bits_of(line) for line in lines if line["run"] != "fp32"))
     axis.legend(frameon=False)
     figure.savefig(path)
     plt.close(figure)
