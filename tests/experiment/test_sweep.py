@@ -86,10 +86,10 @@ def test_killed_twice_and_resumed_it_is_the_same_sweep(whole, tmp_path):
             time.sleep(0.05)
         run.send_signal(signal.SIGKILL)
         run.wait()
-    there = {p: p.stat().st_mtime_ns for p in out.glob("points/*.json")}
+    there = {p: p.stat().st_mtime_ns for p in out.glob("points/[!.]*.json")}
     assert run_sweep(load_sweep(path), out) == whole
     assert all(p.stat().st_mtime_ns == before for p, before in there.items())
-    assert len(list(out.glob("points/*.json"))) == len(whole)
+    assert len(list(out.glob("points/[!.]*.json"))) == len(whole)
 
 
 def test_a_failing_point_does_not_stop_the_rest(tmp_path):
