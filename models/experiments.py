@@ -133,7 +133,7 @@ EXPERIMENTS = {
     ),
     "integers": Experiment(network="resnet18", runs=FP32 | _integers()),
     "gpt": Experiment(
-        network="gpt", epochs=5, examples=2_000, batch=8,
+        network="gpt", epochs=8, examples=2_000, batch=8,
         runs=FP32 | {
             "quantum": _method(
                 "quantum", "--gamma", "0.003", "--length-lr", "0.02", "--initial-bits", "7",
@@ -187,11 +187,12 @@ def train(folder: Path, arguments: list[str]) -> None:
 def read_run(folder: Path, name: str) -> dict[str, Any]:
     """Return the measure, bits and seconds of a run that is done.
 
-    Bits are of the last captured step, as encoded: bits a value, sign and metadata included,
-    of weights and stashed activations together and apart, in the emulated container, or in
-    ``sfp`` at the lengths in force without Gecko and with it (``_gecko``); ``_paper`` is Gecko
-    as the paper counts it, without the exponents' signs, which cannot be decoded. Integers, of
-    which there is no trace, have their mean lengths by three measures.
+    Bits are of the last captured step, or of all where BitWave's lengths go on changing, as
+    encoded: bits a value, sign and metadata included, of weights and stashed activations
+    together and apart, in the emulated container, or in ``sfp`` at the lengths in force
+    without Gecko and with it (``_gecko``); ``_paper`` is Gecko as the paper counts it, without
+    the exponents' signs, which cannot be decoded. Integers, of which there is no trace, have
+    their mean lengths by three measures.
     """
     with (folder / "history.csv").open(newline="") as file:
         history = list(csv.DictReader(file))
@@ -200,7 +201,8 @@ def read_run(folder: Path, name: str) -> dict[str, Any]:
     line["train_cpu_seconds"] = sum(float(h["train_cpu_seconds"]) for h in history)
     if (folder / "run.trace").exists():
         trace = sfpsim.open_trace(folder / "run.trace")
-        trace = trace.at_step(trace.steps[-1])
+        if not name.startswith("bitwave"):
+            trace = trace.at_step(trace.steps[-1])
         if name == "fp32":
             line |= _stash_bits(trace, "fp32", "") | _stash_bits(trace, "gecko-bias", "_gecko")
         elif name in SPECS:
@@ -294,6 +296,7 @@ def draw(lines: list[dict[str, Any]], path: Path, title: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "sfpsim"  # the same figure is the same file
     import matplotlib.pyplot as plt
 
     measure = measure_of(lines[0])
@@ -315,7 +318,7 @@ def draw(lines: list[dict[str, Any]], path: Path, title: str) -> None:
     axis.set(xlabel="bits a value, weights and activations", ylabel=f"test {name}", title=title)
     axis.set_xlim(0, 1.25 * max(bits_of(line) for line in lines if line["run"] != "fp32"))
     axis.legend(frameon=False)
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 

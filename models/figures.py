@@ -27,6 +27,7 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
+matplotlib.rcParams["svg.hashsalt"] = "sfpsim"  # the same figure is the same file
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -224,7 +225,7 @@ def draw_replay(lines: Lines, path: Path) -> None:
 
 def save(figure: Any, path: Path) -> None:
     """Write a figure and close it."""
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 
