@@ -27,7 +27,6 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
-matplotlib.rcParams["svg.hashsalt"] = "sfpsim"  # the same figure is the same file
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,6 +35,7 @@ import sfpsim
 from sfpsim.containers.paper import paper_bits
 from sfpsim.errors import InputError
 
+matplotlib.rcParams["svg.hashsalt"] = "sfpsim"  # the same figure is the same file
 Lines = list[dict[str, Any]]
 ROLES = ("weight", "activation")
 SFP = {"sfp": "SFP", "sfp:exponent=gecko-bias": "SFP + Gecko"}
