@@ -140,6 +140,18 @@ def test_a_stopped_capture_goes_on(tmp_path):
         found.at_step(3)
 
 
+def test_a_trace_of_another_training_is_not_appended_to(tmp_path):
+    captured_epochs(tmp_path / "trace", (0,), seed=1)
+    before = sorted(p.name for p in (tmp_path / "trace").iterdir())
+    with pytest.raises(InputError, match="differs in seed, batch_size; nothing is appended"):
+        captured_epochs(tmp_path / "trace", (1,), seed=2, batch_size=4, append=True)
+    assert sorted(p.name for p in (tmp_path / "trace").iterdir()) == before
+    (tmp_path / "manifest.json").write_text('{"name": "of something else"}')
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        captured_epochs(tmp_path, (0,), append=True)
+    assert "something else" in (tmp_path / "manifest.json").read_text()
+
+
 def test_a_capture_killed_before_its_first_step_begins_again(tmp_path):
     Capture(nn.Linear(4, 3), tmp_path)
     (tmp_path / ".tmp-segment-00000.safetensors").write_bytes(b"half")

@@ -543,6 +543,28 @@ def test_operands_of_products_have_their_own_lengths(tmp_path):
     assert lengths("step0.weight.token.weight") == (3, 5)  # never stashed, but quantized
 
 
+def test_copies_in_the_type_of_autocast_have_the_lengths_of_what_they_copy(tmp_path):
+    model, optimizer = make(nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 5)))
+    QuantumFloat(model, optimizer, lengths={"1.weight": (3, 5), "1.input": (2, 4)})
+    with Capture(model, tmp_path) as capture, capture.step(), torch.autocast("cpu", torch.bfloat16):
+        nn.functional.cross_entropy(model(torch.randn(3, 6)), torch.arange(3)).backward()
+    cast = {r.use: r.lengths for r in open_trace(tmp_path).records
+            if r.dtype == "bfloat16" and r.layer == "1" and r.pass_ == "forward"}  # fmt: skip
+    assert (cast["weight_copy"].mantissa_bits, cast["weight_copy"].exponent_bits) == (3, 5)
+    assert (cast["stash"].mantissa_bits, cast["stash"].exponent_bits) == (2, 4)
+
+
+def test_a_method_inside_the_captured_model_is_found(tmp_path):
+    inner = Small()
+    QuantumFloat(inner, make(inner)[1], lengths={"conv.weight": (1, 5)})
+    model = nn.Sequential(inner, nn.Linear(5, 5))
+    with Capture(model, tmp_path) as capture, capture.step():
+        model(batch()[0]).sum().backward()
+    (weight,) = (r for r in open_trace(tmp_path).records if r.name.endswith("0.conv.weight")
+                 and r.use == "weight")  # fmt: skip
+    assert (weight.lengths.mantissa_bits, weight.lengths.exponent_bits) == (1, 5)
+
+
 class Pooled(nn.Module):
     """Every kind of storing: a weight, a stash shared by two functions, a pooled one."""
 

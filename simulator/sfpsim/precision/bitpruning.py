@@ -40,7 +40,7 @@ def _interpolated(
     """
     least, most = (float(end) for end in torch.aminmax(x))
     if not least < most:
-        return x, torch.zeros_like(x)
+        return x.clone(), torch.zeros_like(x)
     width = np.float32(most) - np.float32(least)
     steps = [np.float32(width / np.float32(2**bits - 1)) for bits in (first, second)]
     out, gap = torch.empty_like(x), torch.empty_like(x)

@@ -14,14 +14,26 @@ from types import TracebackType
 from typing import Any
 
 from sfpsim.errors import InputError
-from sfpsim.trace.reader import Trace, open_trace
+from sfpsim.trace.reader import Trace, open_trace, read_manifest
 from sfpsim.trace.sampling import RUN_VALUES
 from sfpsim.trace.schema import Lengths, Manifest, Use
 from sfpsim.trace.writer import TraceWriter
 
 
-def _begun(path: Path) -> Trace | None:
-    """Return the trace in `path`, None where no segment of one was written yet."""
+def _begun(path: Path, manifest: Manifest) -> Trace | None:
+    """Return the trace in `path`, None where no segment of one was written yet.
+
+    Raises
+    ------
+    InputError
+        If what is there is not a trace with this manifest.
+    """
+    if (path / "manifest.json").exists() and (held := read_manifest(path)) != manifest:
+        differ = [f for f in held.__struct_fields__ if getattr(held, f) != getattr(manifest, f)]
+        raise InputError(
+            f"{path}: a trace of another training, it differs in {', '.join(differ)}; nothing "
+            "is appended"
+        )
     if any(path.glob("segment-*.safetensors")):
         begun = open_trace(path)
         assert isinstance(begun, Trace)
@@ -55,8 +67,8 @@ class Capture:
         in force for it, or None. `use` is that of `TensorRecord`: ``stash``, ``weight``, ...
         By default they are those of the method of `sfpsim.precision` that is attached, if any.
     append
-        Go on with the trace in `path`, where there is one, after its last step; the manifest
-        stays that of its beginning. For trainings that are stopped and resumed.
+        Go on with the trace in `path`, where there is one, after its last step. For trainings
+        that are stopped and resumed; an error where the manifest would differ.
     seed, precision_method, batch_size, licence, note
         For the manifest; `seed` also chooses the sampled runs.
 
@@ -110,10 +122,8 @@ class Capture:
             licence=licence,
             note=note,
         )
-        begun = _begun(Path(path)) if append else None
-        after = None
-        if begun is not None:
-            manifest, after = begun.manifest, (begun.records, begun.ops)
+        begun = _begun(Path(path), manifest) if append else None
+        after = None if begun is None else (begun.records, begun.ops)
         self.writer = TraceWriter(path, manifest, after=after)
         self.count = begun.steps[-1] + 1 if begun is not None else 0
         self.epochs = set[int]()

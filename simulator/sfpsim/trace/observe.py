@@ -32,6 +32,8 @@ from sfpsim.trace.writer import DTYPE_CODES
 
 # Where a precision method that is attached to a model is found.
 METHOD = "_sfpsim_precision"
+# Operations that only copy, also into another type.
+COPIES = ("_to_copy", "clone")
 # Operations whose outputs after the first are statistics or indices, not activations.
 SIDE_OUTPUTS = re.compile("norm|attention|pool")
 # In-place and reflected operators are the function they are named after.
@@ -72,6 +74,7 @@ class Known:
     other: bool = False
     made: int = 0
     layer: str | None = None
+    lengths: Lengths | None = None
 
 
 @dataclass(kw_only=True)
@@ -124,8 +127,9 @@ class Observer:
         self.finished: list[Call] = []
         self.products: list[Ran] = []
         self.names: set[str] = set()
-        self.method = getattr(settings.model, METHOD, None)
-        self.stored: list[tuple[str, Any, Any, Lengths | None]] = []
+        found = (getattr(module, METHOD, None) for module in settings.model.modules())
+        self.methods = [method for method in found if method is not None]
+        self.stored: list[tuple[str, Any, Any]] = []
 
     # Names, times and identities -------------------------------------------------------
 
@@ -179,9 +183,10 @@ class Observer:
     def attach(self, stack: ExitStack) -> None:
         """Attach everything; `stack` takes it off again."""
         self._label()
-        if self.method is not None:
-            self.method.witness = self.stored_as
-            stack.callback(setattr, self.method, "witness", None)
+        stack.callback(self._unite)
+        for method in self.methods:
+            method.witness = self.stored_as
+            stack.callback(setattr, method, "witness", None)
         for name, module in self.settings.model.named_modules():
             before = module.register_forward_pre_hook(self._enter(name))
             # always_call: checkpointing leaves modules by an exception when it recomputes
@@ -220,9 +225,12 @@ class Observer:
     def stored_as(self, x: Any, quantized: Any, lengths: Lengths | None) -> None:
         """Note that a precision method stores `x` as `quantized`: one tensor in memory."""
         known, other = self.known(x), self.known(quantized)
+        other.lengths = lengths
         if not known.fixed:
             other.made, other.layer, other.other = known.made, known.layer, known.other
-        self.stored.append((known.parameter, self.key(x), self.key(quantized), lengths))
+        elif known.parameter and self.settings.lengths is None:
+            self.entries[f"weight.{known.parameter}"][0]["lengths"] = lengths
+        self.stored.append((known.parameter, self.key(x), self.key(quantized)))
 
     # What is seen ---------------------------------------------------------------------
 
@@ -266,9 +274,11 @@ class Observer:
             activation = tensor.is_floating_point() and not known.other and tensor.numel() > 1
             role = "activation" if activation else "other"
         name = f"{use}.{len(self.seen)}.{call.layer or 'model'}"
+        told = {"lengths": known.lengths} if known.lengths and not self.settings.lengths else {}
         self.record(
             dense(tensor), name, use, call.layer, role=role, call=call, parameter=known.parameter,
             users=[], producer=known.layer, order=0 if known.fixed else known.made,
+            **told,
         )  # fmt: skip
         return name
 
@@ -287,7 +297,7 @@ class Observer:
                 f"tensor {name!r}: dtype {tensor.dtype} is not supported: allowed are "
                 + ", ".join(DTYPE_CODES)
             )
-        lengths = getattr(self.method, "untouched", None)
+        lengths = self.methods[0].untouched if self.methods else None
         if self.settings.lengths is not None:
             lengths = self.settings.lengths(layer, use)
         entry = {
@@ -359,6 +369,7 @@ class Observer:
             if known.fixed or view:
                 continue
             known.made, known.layer, known.parameter = self.clock, self.layer, parameter
+            known.lengths = self.known(inputs[0]).lengths if name in COPIES else None
             side = number > 0 and SIDE_OUTPUTS.search(name) is not None
             known.other = known.other or side or name == "bernoulli_"
 
@@ -482,12 +493,10 @@ class Observer:
         quantized: that one stays. A parameter stays as it is, with its lengths.
         """
         names: dict[str, str] = {}
-        for parameter, key, other, lengths in self.stored:
+        for parameter, key, other in self.stored:
             name, kept = self.seen.get(key), self.seen.get(other)
             if parameter:
                 name, kept = kept, f"weight.{parameter}"
-            if kept and self.settings.lengths is None:
-                self.entries[kept][0]["lengths"] = lengths
             if name and kept and name != kept and name in self.entries:
                 names[name] = kept
                 users = self.entries.pop(name)[0]["users"]
@@ -508,7 +517,6 @@ class Observer:
 
     def ops(self) -> list[OpRecord]:
         """Return the products and what else saved something, in order of execution."""
-        self._unite()
         operands = {name for ran in self.products for name in ran.reads}
         out = [self._product_record(ran) for ran in self.products]
         for call in self.finished:

@@ -270,7 +270,7 @@ def open_trace(path: str | Path) -> Any:
 
 
 def _open_directory(path: Path) -> Trace:
-    manifest = _manifest(path)
+    manifest = read_manifest(path)
     names = sorted(segment.name for segment in path.glob("segment-*.safetensors"))
     records, ops = _index(path, TensorRecord), _index(path, OpRecord)
     indexed = {record.segment for record in records or ()}
@@ -291,7 +291,14 @@ def _open_directory(path: Path) -> Trace:
     )  # fmt: skip
 
 
-def _manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
+    """Return the manifest of a trace directory.
+
+    Raises
+    ------
+    InputError
+        If there is none, it cannot be read, or is of another schema.
+    """
     try:
         text = (path / "manifest.json").read_bytes()
     except OSError as error:
