@@ -30,6 +30,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from experiments import EXPERIMENTS, write_csv
 
 import sfpsim
 from sfpsim.containers.paper import paper_bits
@@ -238,15 +239,6 @@ FIGURES: dict[str, tuple[str, Callable[[Path], Lines], Callable[[Lines, Path], N
 }
 
 
-def write_csv(path: Path, lines: Lines) -> None:
-    """Write lines of the same fields as a table."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, lines[0], lineterminator="\n")
-        writer.writeheader()
-        for line in lines:
-            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in line.items()})
-
-
 def read_csv(path: Path) -> Lines:
     """Return the lines of a table."""
     with path.open(newline="") as file:
@@ -287,13 +279,24 @@ def _cell(line: dict[str, Any], key: str) -> str:
     return f"{float(value):.0f}" if key == "train_cpu_seconds" else f"{float(value):.2f}"
 
 
+def command_of(name: str, lines: Lines) -> str:
+    """Return the command that makes an experiment's table."""
+    experiment, runs = EXPERIMENTS[name], [line["run"] for line in lines]
+    command = f"python models/experiments.py {name} --out runs"
+    if runs != list(experiment.runs):
+        command += f" --only {','.join(runs[1:])}"
+    if int(lines[0]["seeds"]) != experiment.seeds:
+        command += f" --seeds {lines[0]['seeds']}"
+    return command
+
+
 def write_page(page: Path, folder: Path) -> None:
     """Write the tables of `folder` between the markers of `page`."""
     parts = []
     for path in sorted(folder.glob("*-summary.csv")):
         name, lines = path.stem.removesuffix("-summary"), read_csv(path)
         parts.append(
-            f"### {name}\n\n`python models/experiments.py {name} --out runs`, "
+            f"### {name}\n\n`{command_of(name, lines)}`, "
             f"{lines[0]['seeds']} seeds.\n\n{summary_table(lines)}\n\n"
             f"![{name}]({folder.name}/{name}.svg)"
         )

@@ -11,7 +11,7 @@ from torch import nn  # noqa: E402
 
 from sfpsim.errors import InputError  # noqa: E402
 from sfpsim.trace.capture import Capture  # noqa: E402
-from sfpsim.trace.reader import open_trace  # noqa: E402
+from sfpsim.trace.reader import Segment, open_trace  # noqa: E402
 from sfpsim.trace.sampling import GROUP_VALUES, RUN_VALUES, sampled_runs  # noqa: E402
 from sfpsim.trace.schema import Lengths  # noqa: E402
 
@@ -130,6 +130,8 @@ def test_a_stopped_capture_goes_on(tmp_path):
     found.verify()
     assert found.records == expected.records
     assert found.ops == expected.ops
+    last = Segment(sorted(parts.glob("segment-*"))[-1])
+    assert last.totals() == [len(found.records), len(found.ops)]  # what tells a torn index
     assert len((parts / "index.jsonl").read_bytes().splitlines()) == len(expected.records)
     for mine, other in zip(found.records, expected.records, strict=True):
         assert np.array_equal(found.values(mine), expected.values(other))
