@@ -4,8 +4,10 @@
 | --- | --- | --- |
 | floats | ResNet-18 narrow | Quantum Mantissa and Exponent |
 | bitwave | ResNet-18 narrow | BitWave, frozen after some epochs or not |
-| advisor | ResNet-18 narrow | training again with the lengths learned at the end, and early |
-| integers | ResNet-18 narrow | BitPruning by three measures, Quantum Integer, fixed and LSQ |
+| advisor | ResNet-18 narrow | training again with the lengths learned at the end, and early; \
+learning for half of the epochs, then frozen |
+| bitpruning | ResNet-18 narrow, less of it | BitPruning by three measures, fixed lengths |
+| integers | as bitpruning | Quantum Integer, LSQ, lengths profiled after FP32's training |
 | gpt | GPT | Quantum Mantissa and Exponent |
 | containers | ResNet-8 | every container of the registry, emulated where it is not lossless |
 
@@ -66,10 +68,12 @@ class Experiment:
 
     ``{out}`` and ``{seed}`` in an argument become the folder of all runs and the run's seed;
     runs that have one begin when all others are done, and so do those that train as FP32 does
-    and are measured on its trace.
+    and are measured on its trace. Folders begin with ``prefix``, the network's name where it is
+    None; experiments that have one in common must train equally long.
     """
 
     network: str
+    prefix: str | None = None
     runs: dict[str, list[str]]
     seeds: int = 5
     epochs: int = 10
@@ -81,16 +85,11 @@ def _method(name: str, *more: str) -> list[str]:
     return ["--method", name, *more]
 
 
-def _integers() -> dict[str, list[str]]:
-    learned = ["--length-lr", "0.5", "--gamma", "0.1"]
-    runs = {
-        f"bitpruning-{measure}": _method("bitpruning", "--weighting", measure, *learned)
-        for measure in MEASURES
-    }
-    runs["quantum-integer"] = _method("quantum-integer", *learned)
-    for bits in (2, 3, 4):
-        runs |= {f"fixed-{bits}": _method(f"fixed:{bits}"), f"lsq-{bits}": _method(f"lsq:{bits}")}
-    return runs
+INTEGER = ["--length-lr", "0.02", "--gamma", "0.05"]
+BITPRUNING = {
+    f"bitpruning-{measure}": _method("bitpruning", "--weighting", measure, *INTEGER)
+    for measure in MEASURES
+}
 
 
 def lossy(spec: str) -> bool:
@@ -129,14 +128,28 @@ EXPERIMENTS = {
         runs=FP32 | QUANTUM | {
             "final-lengths": _method("lengths:{out}/resnet18-quantum-{seed}@-1"),
             "early-lengths": _method("lengths:{out}/resnet18-quantum-{seed}@1"),
+            "learn-five": [*QUANTUM["quantum"], "--learn-epochs", "5", "--relearn-epochs", "0"],
         },
     ),
-    "integers": Experiment(network="resnet18", runs=FP32 | _integers()),
+    "bitpruning": Experiment(
+        network="resnet18", prefix="resnet18-short", epochs=8, examples=12_800,
+        runs=FP32 | BITPRUNING | {"fixed-4": _method("fixed:4")},
+    ),
+    "integers": Experiment(
+        network="resnet18", prefix="resnet18-short", epochs=8, examples=12_800,
+        runs=FP32 | {
+            "quantum-integer": _method("quantum-integer", *INTEGER),
+            "fixed-3": _method("fixed:3"),
+            "lsq-3": _method("lsq:3"),
+            "lsq-4": _method("lsq:4"),
+            "profiled": _method("profiled:{out}/resnet18-short-fp32-{seed}"),
+        },
+    ),
     "gpt": Experiment(
         network="gpt", epochs=8, examples=2_000, batch=8,
         runs=FP32 | {
             "quantum": _method(
-                "quantum", "--gamma", "0.003", "--length-lr", "0.02", "--initial-bits", "7",
+                "quantum", "--gamma", "0.0015", "--length-lr", "0.02", "--initial-bits", "7",
                 "--learn-epochs", "1", "--relearn-epochs", "0",
             )
         },
@@ -155,7 +168,8 @@ def run_one(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Train one run, unless it is done; return its line of ``NAME-runs.csv``."""
     experiment = EXPERIMENTS[given.name]
     trained = "fp32" if experiment.runs[name] == FP32["fp32"] else name
-    folder = Path(given.out) / f"{experiment.network}-{trained.replace(':', '_')}-{seed}"
+    prefix = experiment.prefix or experiment.network
+    folder = Path(given.out) / f"{prefix}-{trained.replace(':', '_')}-{seed}"
     arguments = [
         *(part.format(out=given.out, seed=seed) for part in experiment.runs[name]),
         "--network", experiment.network, "--seed", str(seed), "--epochs", str(given.epochs),

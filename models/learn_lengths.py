@@ -4,8 +4,10 @@
 Fashion-MNIST, a GPT on Shakespeare, MiniLM-L6 on short texts, a DLRM on clicks.
 ``--method`` is one of fp32, quantum (mantissa and exponent), quantum-mantissa,
 lengths:FOLDER@EPOCH (those of another training, kept), bitwave, bitwave-frozen (after
-``--learn-epochs``), bitchop, bitpruning, quantum-integer, fixed:BITS and lsq:BITS (integers)
-or emulate:CONTAINER. The folder ``--out`` gets config.json, history.csv (a line an epoch),
+``--learn-epochs``), bitchop, bitpruning, quantum-integer, fixed:BITS and lsq:BITS (integers),
+profiled:FOLDER (integers: the shortest at which the network trained there keeps its accuracy
+over 500 training images but for ``--tolerance``; it is not trained on) or
+emulate:CONTAINER. The folder ``--out`` gets config.json, history.csv (a line an epoch),
 lengths.csv (a line an epoch and tensor), batches.csv (a line a batch, of methods that watch
 the loss), progress.svg, checkpoint.pt, from which the same command goes on, and, for floats,
 run.trace: the last step of every epoch with the lengths in force, for ``sfpsim compare``.
@@ -30,8 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tasks import NETWORKS, make_task
-from torch import nn
+from tasks import NETWORKS, Classification, make_task
 
 from sfpsim.errors import InputError
 from sfpsim.precision import (
@@ -42,18 +43,24 @@ from sfpsim.precision import (
     Emulation,
     QuantumFloat,
     QuantumInteger,
+    profiled_lengths,
 )  # fmt: skip
 from sfpsim.precision.watching import bits_of_limit
 from sfpsim.trace.capture import Capture
 
 RATES = ((0.0, 1.0), (0.5, 0.1), (0.8, 0.01))
+PROFILED_EXAMPLES = 500
 
 
-def make_method(given: argparse.Namespace, model: nn.Module, optimizer: Any) -> Any:
+def make_method(given: argparse.Namespace, task: Any, optimizer: Any) -> Any:
     """Attach the method that the command line names; None for fp32."""
     kind, _, rest = given.method.partition(":")
+    model = task.model
     if kind == "fp32":
         return None
+    if kind == "profiled":
+        found = profile(task, Path(rest), given.tolerance)
+        return BitPruning(model, optimizer, learn=False, bits=found)
     if kind in ("quantum", "quantum-mantissa"):
         return QuantumFloat(
             model, optimizer, exponent=kind == "quantum", gamma=given.gamma, seed=given.seed,
@@ -84,6 +91,21 @@ def make_method(given: argparse.Namespace, model: nn.Module, optimizer: Any) -> 
     if kind == "emulate":
         return Emulation(model, rest)
     raise SystemExit(f"--method {given.method}: not known; see --help")
+
+
+def profile(task: Any, folder: Path, tolerance: float) -> dict[str, int]:
+    """Give the task's model the weights trained in `folder`; return their shortest lengths."""
+    path = folder / "checkpoint.pt"
+    if not path.is_file() or not isinstance(task, Classification):
+        raise SystemExit(
+            f"--method profiled:{folder}: must be profiled:FOLDER, FOLDER with a checkpoint.pt, "
+            "and a network that is judged by accuracy"
+        )
+    task.model.load_state_dict(torch.load(path, weights_only=False)["model"])
+    held = task.x[:PROFILED_EXAMPLES], task.y[:PROFILED_EXAMPLES]
+    task.model.eval()
+    with torch.no_grad():
+        return profiled_lengths(task.model, lambda: task.share_right(held), tolerance=tolerance)
 
 
 def lengths_at(place: str) -> dict[str, tuple[float, float]]:
@@ -121,7 +143,7 @@ class Run:
         self.optimizers = [self.optimizer]
         if given.length_lr is not None:
             self.optimizers.append(torch.optim.Adam([{"params": []}], lr=self.rate))
-        self.method = make_method(given, self.model, self.optimizers[-1])
+        self.method = make_method(given, self.task, self.optimizers[-1])
         self.history: list[dict[str, float]] = []
         self.lengths: list[list[Any]] = []
         self.first = self.resume()
@@ -203,12 +225,13 @@ class Run:
 
     def run(self) -> None:
         """Train all epochs, write after each."""
-        for number in range(self.first, self.given.epochs):
+        trains = not self.given.method.startswith("profiled:")
+        for number in range(self.first if trains else self.given.epochs - 1, self.given.epochs):
             began = time.process_time()
-            loss = self.epoch(number)
+            loss = self.epoch(number) if trains else math.nan
             seconds = time.process_time() - began
-            bits = self.method.mean_bits() if hasattr(self.method, "mean_bits") else {}
             line = {"epoch": number, "loss": loss, self.task.measure: self.judge()}
+            bits = self.method.mean_bits() if hasattr(self.method, "mean_bits") else {}
             line |= {f"mean_{key}_bits": value for key, value in bits.items()}
             self.history.append(line | {"train_cpu_seconds": seconds})
             self.note_lengths(number)
@@ -319,6 +342,7 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=1e-4, help="of BitWave's slope")
     parser.add_argument("--least-bits", type=int, default=0, help="of BitWave's mantissa")
     parser.add_argument("--least-limit", type=int, default=1, help="of BitWave's exponents")
+    parser.add_argument("--tolerance", type=float, default=0.5, help="of profiled:, points")
     parser.add_argument("--weighting", default="bits", choices=["bits", "memory", "operations"])
     parser.add_argument("--history", type=int, default=100, help="batches that BitWave looks at")
     given = parser.parse_args()

@@ -112,11 +112,15 @@ class Classification:
 
     def judge(self) -> float:
         """Return the share of the test that is classified right, %."""
+        return self.share_right(self.test)
+
+    def share_right(self, held: Pair) -> float:
+        """Return the share of `held` that is classified right, %."""
         right = sum(
             int((self.model(self.prepare(x)).argmax(1) == y).sum())
-            for x, y in zip(*(part.split(500) for part in self.test), strict=True)
+            for x, y in zip(*(part.split(500) for part in held), strict=True)
         )
-        return 100 * right / len(self.test[0])
+        return 100 * right / len(held[0])
 
 
 class Fashion(Classification):
