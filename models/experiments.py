@@ -57,6 +57,7 @@ STUDENT = {
 }
 MEASURES = ("bits", "memory", "operations")
 ROLES = ("weight", "activation")
+SFP = ["sfp", "sfp:exponent=gecko-bias"]
 NOT_EMULATED = ("gist-binarize",)  # keeps no values
 # What is compared as percent of FP32's, with its name; all else is an accuracy, in points.
 RELATIVE = {"test_perplexity": "perplexity a character", "test_log_loss": "log loss, nats"}
@@ -204,9 +205,11 @@ def read_run(folder: Path, name: str) -> dict[str, Any]:
     Bits are of the last captured step, or of all where BitWave's lengths go on changing, as
     encoded: bits a value, sign and metadata included, of weights and stashed activations
     together and apart, in the emulated container, or in ``sfp`` at the lengths in force
-    without Gecko and with it (``_gecko``); ``_paper`` is Gecko as the paper counts it, without
-    the exponents' signs, which cannot be decoded. Integers, of which there is no trace, have
-    their mean lengths by three measures.
+    without Gecko, with it (``_gecko``) and with what is shorter, tensor by tensor
+    (``_shorter``); ``_paper`` is Gecko as the paper counts it, without the exponents' signs,
+    which cannot be decoded. ``products_`` is the stash as the papers define it: operands of
+    products alone, so no inputs of normalisations and poolings. Integers, of which there is
+    no trace, have their mean lengths by three measures.
     """
     with (folder / "history.csv").open(newline="") as file:
         history = list(csv.DictReader(file))
@@ -218,37 +221,51 @@ def read_run(folder: Path, name: str) -> dict[str, Any]:
         if not name.startswith("bitwave"):
             trace = trace.at_step(trace.steps[-1])
         if name == "fp32":
-            line |= _stash_bits(trace, "fp32", "") | _stash_bits(trace, "gecko-bias", "_gecko")
+            line |= _stash_bits(trace, ["fp32"], "")
+            line |= _stash_bits(trace, ["gecko-bias"], "_gecko")
         elif name in SPECS:
-            line |= _stash_bits(trace, name, "")
+            line |= _stash_bits(trace, [name], "")
         else:
-            line |= _stash_bits(trace, "sfp", "")
-            line |= _stash_bits(trace, "sfp:exponent=gecko-bias", "_gecko")
-            line["stash_bits_paper"] = _paper_bits(trace)
+            line |= _stash_bits(trace, SFP[:1], "") | _stash_bits(trace, SFP[1:], "_gecko")
+            line |= _stash_bits(trace, SFP, "_shorter") | _paper_bits(trace)
     return line
 
 
-def _stash_bits(trace: Any, container: str, suffix: str) -> dict[str, float]:
+def _measured(trace: Any, container: str) -> dict[str, Any]:
     (found,) = sfpsim.compare(trace, [container], per_tensor=True).containers
+    return {tensor.name: tensor for tensor in found.tensors}
+
+
+def _stash_bits(trace: Any, containers: list[str], suffix: str) -> dict[str, float]:
+    """Return bits a value, each tensor in the container that is shortest for it."""
+    each = [_measured(trace, container) for container in containers]
+    products = {name for op in trace.ops for name in op.reads}
     out = {}
-    for name, roles in (("", ROLES), *((f"{role}_", (role,)) for role in ROLES)):
-        kept = [t for t in found.tensors if t.role in roles]
-        bits = sum(t.total_bits for t in kept)
-        out[f"{name or 'stash_'}bits{suffix}"] = bits / sum(t.values for t in kept)
+    for name, roles, only in (
+        ("stash_", ROLES, None), *((f"{role}_", (role,), None) for role in ROLES),
+        ("products_", ROLES, products),
+    ):  # fmt: skip
+        kept = [t for t in each[0].values() if t.role in roles and (only is None or t.name in only)]
+        bits = sum(min(found[t.name].total_bits for found in each) for t in kept)
+        out[f"{name}bits{suffix}"] = bits / sum(t.values for t in kept)
     return out
 
 
-def _paper_bits(trace: Any) -> float:
-    bits = values = 0.0
+def _paper_bits(trace: Any) -> dict[str, float]:
+    """Return bits a value with Gecko as the paper counts it, of the stash and of products."""
+    bits = dict.fromkeys(("stash", "products"), 0.0)
+    values = dict.fromkeys(bits, 0)
+    products = {name for op in trace.ops for name in op.reads}
     for record in trace.records:
         if record.role in ROLES and record.lengths is not None:
             held = trace.values(record)
             kept = record.lengths.mantissa_bits
             limited = Sfp(mantissa_bits=kept, exponent_bits=record.lengths.exponent_bits)
             counted = paper_bits(limited.quantize(held), kept)
-            bits += counted.total_bits * record.values / counted.values
-            values += record.values
-    return bits / values
+            for name in ("stash", *(["products"] if record.name in products else [])):
+                bits[name] += counted.total_bits * record.values / counted.values
+                values[name] += record.values
+    return {f"{name}_bits_paper": bits[name] / values[name] for name in bits}
 
 
 def interval(differences: list[float]) -> float:
@@ -390,7 +407,10 @@ def main() -> None:
     write_csv(out / f"{given.name}-runs.csv", lines)
     write_csv(out / f"{given.name}-summary.csv", found)
     draw(found, out / f"{given.name}.svg", f"{experiment.network}, {given.seeds} seeds")
-    keys = ("stash_bits_gecko", "stash_bits_paper", "mean_bits_bits", "mean_operations_bits")
+    keys = (
+        "stash_bits_gecko", "stash_bits_shorter", "stash_bits_paper", "products_bits",
+        "products_bits_shorter", "products_bits_paper", "mean_bits_bits", "mean_operations_bits",
+    )  # fmt: skip
     unit = "%" if measure_of(found[0]) in RELATIVE else "points"
     for line in found:
         half = line["interval_95"]

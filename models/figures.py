@@ -248,7 +248,9 @@ def read_csv(path: Path) -> Lines:
 COLUMNS = {
     "run": "run", "test_accuracy": "accuracy, %", "test_perplexity": "perplexity",
     "difference": "against FP32", "stash_bits": "bits", "stash_bits_gecko": "with Gecko",
-    "stash_bits_paper": "paper's count", "mean_bits_bits": "by tensors",
+    "stash_bits_shorter": "shorter of both", "stash_bits_paper": "paper's count",
+    "products_bits": "products", "products_bits_shorter": "products, shorter",
+    "products_bits_paper": "products, paper's count", "mean_bits_bits": "by tensors",
     "mean_memory_bits": "by elements", "mean_operations_bits": "by operations",
     "train_cpu_seconds": "CPU s",
 }  # fmt: skip
