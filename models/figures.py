@@ -10,6 +10,7 @@ as a CSV and a figure:
 | batches | bitwave | lengths by batch within an epoch |
 | footprint | quantum | bits a value by epoch, with Gecko and without, beside others |
 | replay | quantum | footprint, time and energy of the last step on ``sfp-2024`` |
+| bitwave-replay | bitwave | likewise |
 
 The experiments' own tables and figures are copied beside them, and ``--page`` writes all
 tables into a page, between its markers.
@@ -236,6 +237,7 @@ FIGURES: dict[str, tuple[str, Callable[[Path], Lines], Callable[[Lines, Path], N
     "batches": ("bitwave", batches, draw_batches),
     "footprint": ("quantum", footprint, draw_footprint),
     "replay": ("quantum", replay, draw_replay),
+    "bitwave-replay": ("bitwave", replay, draw_replay),
 }
 
 
