@@ -86,7 +86,7 @@ def _method(name: str, *more: str) -> list[str]:
     return ["--method", name, *more]
 
 
-INTEGER = ["--length-lr", "0.02", "--gamma", "0.05"]
+INTEGER = ["--length-lr", "0.02", "--gamma", "0.03"]
 BITPRUNING = {
     f"bitpruning-{measure}": _method("bitpruning", "--weighting", measure, *INTEGER)
     for measure in MEASURES
