@@ -55,9 +55,11 @@ STUDENT = {
     8: 2.306,
     9: 2.262,
 }
-MEASURES = ("bits", "memory", "operations")
+MEANS = {"bits": "by tensors", "memory": "by elements", "operations": "by operations"}
 ROLES = ("weight", "activation")
 SFP = ["sfp", "sfp:exponent=gecko-bias"]
+POINTS = 12  # runs that a figure names in its legend
+FAR = 8  # what is worse by more than this many points is written, not drawn
 NOT_EMULATED = ("gist-binarize",)  # keeps no values
 # What is compared as percent of FP32's, with its name; all else is an accuracy, in points.
 RELATIVE = {"test_perplexity": "perplexity a character", "test_log_loss": "log loss, nats"}
@@ -89,7 +91,7 @@ def _method(name: str, *more: str) -> list[str]:
 INTEGER = ["--length-lr", "0.02", "--gamma", "0.03"]
 BITPRUNING = {
     f"bitpruning-{measure}": _method("bitpruning", "--weighting", measure, *INTEGER)
-    for measure in MEASURES
+    for measure in MEANS
 }
 
 
@@ -316,41 +318,102 @@ def write_csv(path: Path, lines: list[dict[str, Any]]) -> None:
 
 def bits_of(line: dict[str, Any]) -> float:
     """Return the bits that a run is drawn at: as stored without Gecko, or the mean of integers."""
-    for key in ("stash_bits", "mean_memory_bits"):
+    for key in ("stash_bits", "mean_bits_bits"):
         if key in line:
             return float(line[key])
     return math.nan
 
 
 def draw(lines: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Write the measure over bits, a point a run with the interval of its difference."""
+    """Write accuracy, perplexity or log loss over bits, with the intervals of the differences.
+
+    Integers have a panel for each of the three means of their lengths; more than `POINTS` runs
+    a row each, bits beside the measure.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "sfpsim"  # the same figure is the same file
     import matplotlib.pyplot as plt
 
-    measure = measure_of(lines[0])
-    base = next(x[measure] for x in lines if x["run"] == "fp32")
-    relative = measure in RELATIVE
-    figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    for line in lines:
-        if line["run"] == "fp32":
-            continue
-        half = line["interval_95"] * (base / 100 if relative else 1)
-        axis.errorbar(bits_of(line), line[measure], yerr=None if math.isnan(half) else half,
-                      fmt="o", capsize=3, ms=4)  # fmt: skip
-        axis.annotate(line["run"], (bits_of(line), line[measure]), fontsize=7, xytext=(4, 3),
-                      textcoords="offset points")  # fmt: skip
-    axis.axhline(base, color="0.5", lw=0.8, ls="--", label="FP32")
-    bound, said = (1.01 * base, "1 % more") if relative else (base - 0.5, "0.5 points less")
-    axis.axhline(bound, color="0.7", lw=0.8, ls=":", label=said)
-    name = RELATIVE.get(measure, "accuracy, %")
-    axis.set(xlabel="bits a value, weights and activations", ylabel=f"test {name}", title=title)
-    axis.set_xlim(0, 1.25 * max(bits_of(line) for line in lines if line["run"] != "fp32"))
-    axis.legend(frameon=False)
+    runs = [line for line in lines if line["run"] != "fp32"]
+    base = next(line[measure_of(line)] for line in lines if line["run"] == "fp32")
+    figure = (_rows if len(runs) > POINTS else _points)(plt, runs, base)
+    figure.suptitle(title)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
+
+
+def _bounds(measure: str, base: float) -> tuple[tuple[float, str], tuple[float, str]]:
+    """Return what is drawn as lines: FP32's measure, and what a method may lose."""
+    lost = (1.01 * base, "1 % more") if measure in RELATIVE else (base - 0.5, "0.5 points less")
+    return (base, "FP32"), lost
+
+
+def _name(measure: str) -> str:
+    return f"test {RELATIVE.get(measure, 'accuracy, %')}"
+
+
+def _points(plt: Any, runs: list[dict[str, Any]], base: float) -> Any:
+    keys = {"stash_bits": "bits a value, weights and activations"}
+    if all("mean_memory_bits" in line for line in runs):
+        keys = {f"mean_{key}_bits": f"mean bits {said}" for key, said in MEANS.items()}
+    figure, axes = plt.subplots(
+        1, len(keys), figsize=(max(7.0, 3.4 * len(keys) + 1.6), 4.2), layout="constrained",
+        sharey=True, squeeze=False,
+    )  # fmt: skip
+    measure = measure_of(runs[0])
+    for axis, (key, label) in zip(axes[0], keys.items(), strict=True):
+        for line in runs:
+            half = line["interval_95"] * (base / 100 if measure in RELATIVE else 1)
+            axis.errorbar(line[key], line[measure], yerr=None if math.isnan(half) else half,
+                          fmt="o", capsize=3, ms=5, label=line["run"])  # fmt: skip
+        for (at, said), color, style in zip(
+            _bounds(measure, base), ("0.4", "0.6"), ("--", ":"), strict=True
+        ):
+            axis.axhline(at, color=color, lw=0.9, ls=style, label=said)
+        axis.set(xlabel=label, xlim=(0, 1.15 * max(line[key] for line in runs)))
+    axes[0][0].set_ylabel(_name(measure))
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside right upper")
+    return figure
+
+
+def _rows(plt: Any, runs: list[dict[str, Any]], base: float) -> Any:
+    """Draw a row a run, by bits; far below FP32 the measure is written, not drawn."""
+    measure = measure_of(runs[0])
+    order = sorted(runs, key=bits_of, reverse=True)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(8.5, 1.2 + 0.19 * len(order)), layout="constrained", sharey=True
+    )
+    least = base - FAR
+    for row, line in enumerate(order):
+        left.barh(row, bits_of(line), 0.7, color="C0")
+        left.text(bits_of(line) + 0.3, row, f"{bits_of(line):.2f}", va="center", fontsize=6.5)
+        if line[measure] < least:
+            right.text(
+                least,
+                row,
+                f" \N{BLACK LEFT-POINTING TRIANGLE} {line[measure]:.1f}",
+                va="center",
+                fontsize=7,
+                color="C3",
+            )
+        else:
+            exact = line[measure] == base
+            right.plot(line[measure], row, "o", ms=4.5, color="C0",
+                       mfc="white" if exact else "C0")  # fmt: skip
+    for (at, said), style in zip(_bounds(measure, base), ("--", ":"), strict=True):
+        right.axvline(at, color="0.5", lw=0.9, ls=style, label=said)
+    right.plot([], [], "o", ms=4.5, color="C0", mfc="white", label="as FP32: lossless")
+    left.set_yticks(range(len(order)), [line["run"] for line in order], fontsize=7)
+    left.set(xlabel="bits a value, weights and activations", ylim=(-0.7, len(order) - 0.3))
+    left.set_xlim(0, 1.12 * bits_of(order[0]))
+    right.set_xlim(left=least)
+    right.set_xlabel(_name(measure))
+    right.grid(axis="y", lw=0.3)
+    right.legend(frameon=False, fontsize=7, loc="lower center")
+    return figure
 
 
 def train_all(given: argparse.Namespace, names: list[str]) -> list[dict[str, Any]]:
@@ -404,12 +467,13 @@ def main() -> None:
             raise InputError(f"--only {', '.join(unknown)}: {given.name} has {known}")
     lines = train_all(given, names)
     out, found = Path(given.out), summary(lines)
+    seeds = "one seed" if given.seeds == 1 else f"{given.seeds} seeds"
     write_csv(out / f"{given.name}-runs.csv", lines)
     write_csv(out / f"{given.name}-summary.csv", found)
-    draw(found, out / f"{given.name}.svg", f"{experiment.network}, {given.seeds} seeds")
+    draw(found, out / f"{given.name}.svg", f"{experiment.network}, {seeds}")
     keys = (
         "stash_bits_gecko", "stash_bits_shorter", "stash_bits_paper", "products_bits",
-        "products_bits_shorter", "products_bits_paper", "mean_bits_bits", "mean_operations_bits",
+        "products_bits_shorter", "products_bits_paper", "mean_memory_bits", "mean_operations_bits",
     )  # fmt: skip
     unit = "%" if measure_of(found[0]) in RELATIVE else "points"
     for line in found:

@@ -301,7 +301,7 @@ def write_page(page: Path, folder: Path) -> None:
         name, lines = path.stem.removesuffix("-summary"), read_csv(path)
         parts.append(
             f"### {name}\n\n`{command_of(name, lines)}`, "
-            f"{lines[0]['seeds']} seeds.\n\n{summary_table(lines)}\n\n"
+            f"{lines[0]['seeds']} seed(s).\n\n{summary_table(lines)}\n\n"
             f"![{name}]({folder.name}/{name}.svg)"
         )
     for path in sorted(folder.glob("*-replay.csv")):
