@@ -391,14 +391,8 @@ def _rows(plt: Any, runs: list[dict[str, Any]], base: float) -> Any:
         left.barh(row, bits_of(line), 0.7, color="C0")
         left.text(bits_of(line) + 0.3, row, f"{bits_of(line):.2f}", va="center", fontsize=6.5)
         if line[measure] < least:
-            right.text(
-                least,
-                row,
-                f" \N{BLACK LEFT-POINTING TRIANGLE} {line[measure]:.1f}",
-                va="center",
-                fontsize=7,
-                color="C3",
-            )
+            said = f" \N{BLACK LEFT-POINTING TRIANGLE} {line[measure]:.1f}"
+            right.text(least, row, said, va="center", fontsize=7, color="C3")
         else:
             exact = line[measure] == base
             right.plot(line[measure], row, "o", ms=4.5, color="C0",

@@ -299,9 +299,10 @@ def write_page(page: Path, folder: Path) -> None:
     parts = []
     for path in sorted(folder.glob("*-summary.csv")):
         name, lines = path.stem.removesuffix("-summary"), read_csv(path)
+        seeds = f"{lines[0]['seeds']} seeds".replace("1 seeds", "one seed")
         parts.append(
             f"### {name}\n\n`{command_of(name, lines)}`, "
-            f"{lines[0]['seeds']} seed(s).\n\n{summary_table(lines)}\n\n"
+            f"{seeds}.\n\n{summary_table(lines)}\n\n"
             f"![{name}]({folder.name}/{name}.svg)"
         )
     for path in sorted(folder.glob("*-replay.csv")):
