@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from sfpsim.containers import registry
-from sfpsim.containers.policy import parse_policy, policy_of
+from sfpsim.containers.base import with_key
+from sfpsim.containers.policy import parse_policy, policy_of, with_blocks
 from sfpsim.containers.registry import known, parse_container, parse_list
 from sfpsim.containers.sfp import Sfp, SfpFromTrace
 from sfpsim.errors import InputError
@@ -27,11 +28,25 @@ FP32_C = parse_container("fp32")
         "sfp:m=23,e=8",
         "sfp:m=4,e=5,exponent=gecko-delta",
         "sfp:e=8",
+        "sfp:block=1024",
+        "sfp:m=4,e=5,block=64",
+        "gecko-delta:block=4096",
+        "js+bf16:block=65536",
+        "int:n=4,range=96,block=192",
     ],
 )
 def test_spec_parses_to_itself(spec):
     assert parse_container(spec).spec == spec
     assert parse_container(parse_container(spec).spec) == parse_container(spec)
+
+
+@pytest.mark.parametrize("spec", ALL)
+def test_every_container_takes_the_size_of_its_blocks(spec):
+    container = parse_container(with_key(spec, "block", 1024))
+    assert (container.block_values, parse_container(spec).block_values) == (1024, 16384)
+    assert container.spec.endswith("block=1024")
+    assert parse_container(container.spec) == container
+    assert parse_container(with_key(spec, "block", 16384)) == parse_container(spec)
 
 
 def test_lengths_given_singly():
@@ -51,12 +66,18 @@ def test_lengths_given_singly():
         ("mxfp4:m=1", "takes no keys"),
         ("int", "n must be given"),
         ("int:n=0", "1 to 16"),
-        ("int:n=4,range=48", "power of two"),
-        ("int:n=4,range=4", "power of two"),
+        ("int:n=4,range=48", "multiple of 8 that divides the 16384 values"),
+        ("int:n=4,range=4", "multiple of 8"),
+        ("int:n=4,range=1024,block=512", "divides the 512 values"),
         ("int:n=17", "1 to 16"),
         ("bdi:line=48", "32, 64"),
         ("gist:dpr=fp9", "none, fp16, fp10, fp8"),
-        ("ebpc:block=16", "takes no keys"),
+        ("ebpc:block=16", "block=16 is not allowed: a multiple of 64 up to 65536"),
+        ("gecko-delta:block=0", "a multiple of 64"),
+        ("sfp:m=4,block=65600", "sfp:m=4,e=8: block=65600 .* up to 65536"),
+        ("js+crest:block=100", "crest: block=100"),
+        ("bf16:block=-64", "whole number"),
+        ("mxfp4:block=64,block=64", "given twice"),
         ("apack:ranges=8", "takes no keys"),
         ("crest:m=24", "0 to 23"),
         ("js+nvfp4", "nothing of the whole tensor"),
@@ -69,7 +90,7 @@ def test_lengths_given_singly():
         ("sfp:m=4,e=9", "1 to 8"),
         ("sfp:m=4.5", "whole number"),
         ("sfp:m=٤", "whole number"),
-        ("sfp:n=4", "allowed are m, e, exponent"),
+        ("sfp:n=4", "allowed are m, e, exponent, block"),
         ("sfp:m=4,exponent=huffman", "one of fixed, gecko-bias"),
         ("sfp:m=4,m=5", "given twice"),
         ("sfp:m", "key=value"),
@@ -105,6 +126,9 @@ def test_bare_sfp_needs_a_trace():
     assert isinstance(bare, SfpFromTrace)
     assert bare.resolve(4, 5) == Sfp(mantissa_bits=4, exponent_bits=5)
     assert bare.resolve(4, None) == Sfp(mantissa_bits=4)
+    assert parse_container("sfp:block=64").resolve(4, 5) == Sfp(
+        mantissa_bits=4, exponent_bits=5, block_values=64
+    )
     for call in (lambda: bare.resolve(None, None), lambda: bare.measure_blocks(None)):
         with pytest.raises(InputError, match="lengths in force"):
             call()
@@ -155,6 +179,13 @@ def test_a_bare_container_holds_weights_activations_and_unknown():
         assert policy.container_for(role, FP32_C).spec == "sfp:m=4,e=5"
     for role in ("gradient", "optimizer", "other"):
         assert policy.container_for(role, FP32_C) is FP32_C
+
+
+def test_blocks_of_all_roles():
+    text = with_blocks("weight=bf16; activation=js+sfp:m=4", 1024)
+    assert text == "weight=bf16:block=1024;activation=js+sfp:m=4,block=1024"
+    held = dict(parse_policy(text).containers)
+    assert [held[role].block_values for role in ("weight", "activation")] == [1024, 1024]
 
 
 def test_policies_by_role():

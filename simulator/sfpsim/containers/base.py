@@ -23,7 +23,9 @@ from sfpsim.errors import InputError
 from sfpsim.formats import FloatFormat, format_of
 
 Array = NDArray[Any]
-BLOCK_VALUES = 16_384
+DEFAULT_BLOCK_VALUES = 16_384
+MOST_BLOCK_VALUES = 65_536  # a tensor of 2^32 values still fits the index of `LaneContainer`
+BLOCK_STEP_VALUES = 64  # a group of gecko-delta; runs of a trace are multiples of it too
 STREAM_ALIGNMENT_BYTES = 64
 INDEX_ENTRY_BITS = 64
 ROW_VALUES = 8
@@ -117,6 +119,16 @@ class Rows:
     metadata_bits: NDArray[np.uint8]
 
 
+def with_key(spec: str, key: str, value: object) -> str:
+    """Return the specification `spec` with one key more."""
+    return f"{spec}{',' if ':' in spec else ':'}{key}={value}"
+
+
+def block_parts(flat: Array, block_values: int) -> list[Array]:
+    """Return the blocks of a tensor's values (1-D, memory order), as views."""
+    return [flat[at : at + block_values] for at in range(0, flat.size, block_values)]
+
+
 def joined_blocks(parts: Sequence[BlockSizes]) -> BlockSizes:
     """Return the blocks of a tensor from those of its consecutive parts, one or more."""
     plain = ("index_bits_per_block", "nan_lost")
@@ -183,10 +195,10 @@ class Container(abc.ABC):
 
     Subclasses are frozen parameter objects. `signed` says whether a value of the *whole*
     tensor has its sign bit set; None means: look at `x`. A container is `blockwise` where,
-    `signed` given, its sizes, rows and quantized values are those of each block of 16,384
-    values alone; long tensors are then worked through in parts, in little memory. It is
-    `stable` where ``quantize(quantize(x))`` is ``quantize(x)``, which scales that are no
-    powers of two do not grant.
+    `signed` given, its sizes, rows and quantized values are those of each block of
+    `block_values` values alone; long tensors are then worked through in parts, in little
+    memory. It is `stable` where ``quantize(quantize(x))`` is ``quantize(x)``, which scales
+    that are no powers of two do not grant.
     """
 
     family: ClassVar[str]
@@ -201,6 +213,11 @@ class Container(abc.ABC):
     @abc.abstractmethod
     def spec(self) -> str:
         """The text that `parse_container` turns into this container again."""
+
+    @property
+    def block_values(self) -> int:
+        """Values of a block; the last one of a tensor may be shorter."""
+        return DEFAULT_BLOCK_VALUES
 
     @property
     def value_mantissa_bits(self) -> int | None:
@@ -230,6 +247,16 @@ class Container(abc.ABC):
     def decode(self, stored: Encoded) -> Array:
         """Read back what `encode` wrote; same dtype and shape as the source."""
 
+    def parts(self, flat: Array, most: int) -> list[Array]:
+        """Return parts of a tensor (1-D) to work through one by one, as views, one or more.
+
+        They are whole blocks of `most` values, about; the tensor if it is not `blockwise`.
+        """
+        step = max(flat.size, 1)
+        if self.blockwise:
+            step = max(most // self.block_values, 1) * self.block_values
+        return block_parts(flat, step) or [flat]
+
     def index_alone(self, entry: bytes) -> bytes:
         """Return the index of a tensor of one block, from its entry in a longer tensor.
 
@@ -249,3 +276,41 @@ class Container(abc.ABC):
         payload = np.repeat(-(-field_bits // np.maximum(rows, 1)), rows)
         metadata = np.repeat(-(-blocks.metadata_bits // np.maximum(rows, 1)), rows)
         return Rows(payload_bits=payload.astype(np.uint16), metadata_bits=metadata.astype(np.uint8))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockContainer(Container):
+    """A container whose blocks are as long as it is told; what all built-in ones are.
+
+    Attributes
+    ----------
+    block_values
+        Values of a block: a multiple of 64 (a group of gecko-delta), 64 to 65,536.
+
+    Raises
+    ------
+    InputError
+        If `block_values` is none of these.
+    """
+
+    block_values: int = DEFAULT_BLOCK_VALUES
+
+    def __post_init__(self) -> None:
+        values = self.block_values
+        if not 0 < values <= MOST_BLOCK_VALUES or values % BLOCK_STEP_VALUES:
+            raise InputError(
+                f"{self.base_spec}: block={values} is not allowed: a multiple of "
+                f"{BLOCK_STEP_VALUES} up to {MOST_BLOCK_VALUES} (values)"
+            )
+
+    @property
+    @abc.abstractmethod
+    def base_spec(self) -> str:
+        """The specification at the default size of blocks."""
+
+    @property
+    def spec(self) -> str:
+        """`base_spec`, with ``block=`` where blocks are not of 16,384 values."""
+        if self.block_values == DEFAULT_BLOCK_VALUES:
+            return self.base_spec
+        return with_key(self.base_spec, "block", self.block_values)

@@ -91,7 +91,7 @@ class Baseline(CodedContainer):
     tool: str
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """The tool's name."""
         return self.tool
 

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sfpsim.containers.base import BLOCK_VALUES, Array, Container, Encoded
+from sfpsim.containers.base import DEFAULT_BLOCK_VALUES, Array, Container, Encoded
 from sfpsim.containers.registry import parse_container
 from sfpsim.errors import InputError
 
@@ -33,8 +33,13 @@ MAX_HEADER_BYTES = 1 << 20
 MAX_VALUES = 1 << 48
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What stands before the streams; sizes are bytes."""
+class Header(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What stands before the streams; sizes are bytes.
+
+    `block_values` stands there where it is not the default, which older readers take.
+    """
 
     container: str
     name: str
@@ -45,6 +50,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     payload_bytes: int
     metadata_bytes: int
     index_bytes: int
+    block_values: int = DEFAULT_BLOCK_VALUES
 
 
 def _table(container: Container, x: Array, stored: Encoded) -> NDArray[np.void]:
@@ -83,6 +89,7 @@ def _parts(container: Container, x: Array, name: str) -> list[bytes]:
             payload_bytes=len(stored.payload),
             metadata_bytes=len(stored.metadata),
             index_bytes=len(stored.index),
+            block_values=container.block_values,
         )
     )
     if len(header) > MAX_HEADER_BYTES:
@@ -172,8 +179,11 @@ def _check_header(header: Header, left: int, path: Path) -> None:
     sizes = (header.blocks, header.payload_bytes, header.metadata_bytes, header.index_bytes)
     if any(not 0 <= n <= MAX_VALUES for n in (*header.shape, *sizes)) or len(header.shape) > 32:
         raise InputError(f"{path}: sizes in the header are out of range")
-    if prod(header.shape) > MAX_VALUES or header.blocks != -(-prod(header.shape) // BLOCK_VALUES):
-        raise InputError(f"{path}: shape {header.shape} does not have {header.blocks} blocks")
+    values, block = prod(header.shape), header.block_values
+    if block < 1 or values > MAX_VALUES or header.blocks != -(-values // block):
+        raise InputError(
+            f"{path}: shape {header.shape} does not have {header.blocks} blocks of {block} values"
+        )
     need = header.blocks * TABLE_ENTRY.itemsize + CHECKSUM.size + sum(sizes[1:])
     if need != left:
         raise InputError(f"{path}: {need} bytes follow the header by its sizes, {left} are there")
@@ -245,9 +255,19 @@ def read_sfp(path: str | Path) -> Array:
     """
     header, stored = _read(Path(path))
     try:
-        return parse_container(header.container).decode(stored)
+        return _container_of(header).decode(stored)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _container_of(header: Header) -> Container:
+    container = parse_container(header.container)
+    if container.block_values != header.block_values:
+        raise InputError(
+            f"container {header.container!r} has blocks of {container.block_values} values, the "
+            f"header says {header.block_values}"
+        )
+    return container
 
 
 def read_sfp_block(path: str | Path, block: int) -> Array:
@@ -285,12 +305,12 @@ def _decode_alone(
     header: Header, block: int, payload: bytes, metadata: bytes, index: bytes, path: Path
 ) -> Array:
     try:
-        container = parse_container(header.container)
+        container = _container_of(header)
         if not container.blockwise:
             raise InputError(f"container {header.container!r} reads whole tensors only")
         step = len(index) // header.blocks
         entry = container.index_alone(index[step * block : step * (block + 1)])
-        values = min(BLOCK_VALUES, prod(header.shape) - block * BLOCK_VALUES)
+        values = min(header.block_values, prod(header.shape) - block * header.block_values)
         alone = Encoded(
             payload=payload,
             metadata=metadata,

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from sfpsim.containers import minifloat
 from sfpsim.containers.base import Array, CodecTiming
-from sfpsim.containers.lanes import block_values
 from sfpsim.containers.minifloat import E2M1, E4M3, MiniFormat, exponents_of, rounding_of
 from sfpsim.containers.packed import (
     Coded,
@@ -37,10 +36,6 @@ def _timing(group: int, source: str) -> CodecTiming:
     """Return the timing of a codec that holds a group until its maximum is known."""
     rows = group // 8
     return CodecTiming(encode_latency_cycles=rows + 3, decode_latency_cycles=2, source=source)
-
-
-def _entries(shape: tuple[int, ...], group: int) -> Int64s:
-    return -(-block_values(prod(shape)) // group)
 
 
 def _largest(words: Words, group: int) -> NDArray[np.uint32]:
@@ -89,7 +84,7 @@ class MxFloat(PackedContainer):
     name: str
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """The name."""
         return self.name
 
@@ -106,7 +101,7 @@ class MxFloat(PackedContainer):
 
     def side(self, shape: tuple[int, ...]) -> tuple[np.dtype[Any], Int64s]:
         """One E8M0 byte for every 32 values."""
-        return np.dtype(np.uint8), _entries(shape, MX_GROUP)
+        return np.dtype(np.uint8), -(-self.counts(shape) // MX_GROUP)
 
     def code(self, x: Array) -> Coded:
         """Find each block's scale, then round its elements."""
@@ -141,7 +136,7 @@ class MxInt8(PackedContainer):
     blockwise: ClassVar[bool] = True
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """``mxint8``."""
         return self.family
 
@@ -156,7 +151,7 @@ class MxInt8(PackedContainer):
 
     def side(self, shape: tuple[int, ...]) -> tuple[np.dtype[Any], Int64s]:
         """One E8M0 byte for every 32 values."""
-        return np.dtype(np.uint8), _entries(shape, MX_GROUP)
+        return np.dtype(np.uint8), -(-self.counts(shape) // MX_GROUP)
 
     def code(self, x: Array) -> Coded:
         """Find each block's scale, then round its elements."""
@@ -214,7 +209,7 @@ class Nvfp4(PackedContainer):
     )
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """``nvfp4``."""
         return self.family
 
@@ -224,7 +219,7 @@ class Nvfp4(PackedContainer):
 
     def side(self, shape: tuple[int, ...]) -> tuple[np.dtype[Any], Int64s]:
         """One E4M3 byte for every 16 values."""
-        return np.dtype(np.uint8), _entries(shape, NV_GROUP)
+        return np.dtype(np.uint8), -(-self.counts(shape) // NV_GROUP)
 
     def code(self, x: Array) -> Coded:
         """Find the tensor's scale, the blocks' scales, then round the elements."""
@@ -312,7 +307,7 @@ class Msfp(PackedContainer):
         return self.total_bits - 9
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """``msfp12`` to ``msfp16``."""
         return f"msfp{self.total_bits}"
 
@@ -327,7 +322,7 @@ class Msfp(PackedContainer):
 
     def side(self, shape: tuple[int, ...]) -> tuple[np.dtype[Any], Int64s]:
         """One exponent byte for every 16 values."""
-        return np.dtype(np.uint8), _entries(shape, MSFP_GROUP)
+        return np.dtype(np.uint8), -(-self.counts(shape) // MSFP_GROUP)
 
     def nan_lost(self, x: Array) -> int:
         """Return the NaNs of `x`."""
@@ -380,7 +375,7 @@ class Flexpoint(PackedContainer):
     )
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """``flexpoint``."""
         return self.family
 

@@ -1,6 +1,6 @@
 """Containers whose blocks are coded on their own, of any length, in one stream.
 
-A block of 16,384 values is a string of bits, least significant bit first, filled with zeros
+A block is a string of bits, least significant bit first, filled with zeros
 to 64 bytes; where that is not shorter than the block's words filled alike, the words are
 stored. Index, one 64-bit entry a block: bits 0-39 where it starts, 40-62 its length, both in
 units of 64 bytes, 63 raw.
@@ -9,14 +9,15 @@ units of 64 bytes, 63 raw.
 from __future__ import annotations
 
 import abc
+from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfpsim.containers.base import BLOCK_VALUES, Array, BlockSizes, Container, Encoded
-from sfpsim.containers.lanes import aligned, block_values, format_named
+from sfpsim.containers.base import Array, BlockContainer, BlockSizes, Encoded, block_parts
+from sfpsim.containers.lanes import aligned, block_counts, format_named
 from sfpsim.errors import InputError
 from sfpsim.formats import FloatFormat, format_of, words_of
 
@@ -38,7 +39,8 @@ def widths_of(fmt: FloatFormat) -> Widths:
     return Widths(fmt.exponent_bits, fmt.mantissa_bits)
 
 
-class CodedContainer(Container):
+@dataclass(frozen=True, kw_only=True)
+class CodedContainer(BlockContainer):
     """A lossless container; a subclass writes and reads the bits of one block."""
 
     needs: ClassVar[Literal["none", "block", "tensor"]] = "none"
@@ -53,7 +55,7 @@ class CodedContainer(Container):
         Parameters
         ----------
         words
-            1 .. 16,384 words of `fmt`.
+            1 .. `block_values` words of `fmt`.
         out
             Zeros, twice as long as the words and 1 KiB; or empty: then only count.
         bits
@@ -65,7 +67,7 @@ class CodedContainer(Container):
         """Read one block into `out`; return the bits read, -1 where they are impossible."""
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """The family's name."""
         return self.family
 
@@ -83,12 +85,8 @@ class CodedContainer(Container):
         format_of(x.dtype)
         return np.array(x, order="C")
 
-    def _parts(self, x: Array) -> list[Words]:
-        words = words_of(x)
-        return [words[at : at + BLOCK_VALUES] for at in range(0, words.size, BLOCK_VALUES)]
-
     def _sizes(self, bits: NDArray[np.int64], size: int, fmt: FloatFormat) -> BlockSizes:
-        values = block_values(size)
+        values = block_counts(size, self.block_values)
         length, plain = aligned(-(-bits.sum(axis=1) // 8)), aligned(values * fmt.bytes)
         raw = length >= plain
         length = np.where(raw, plain, length)
@@ -108,7 +106,7 @@ class CodedContainer(Container):
 
     def measure_blocks(self, x: Array, *, signed: bool | None = None) -> BlockSizes:
         """Count the sizes of every block; writes no stream."""
-        fmt, parts = format_of(x.dtype), self._parts(x)
+        fmt, parts = format_of(x.dtype), block_parts(words_of(x), self.block_values)
         bits = np.zeros((len(parts), 4), np.int64)
         for part, counts in zip(parts, bits, strict=True):
             self.write(part, fmt, NO_BYTES, counts)
@@ -116,7 +114,7 @@ class CodedContainer(Container):
 
     def encode(self, x: Array, *, signed: bool | None = None) -> Encoded:
         """Write the blocks and their index."""
-        fmt, parts = format_of(x.dtype), self._parts(x)
+        fmt, parts = format_of(x.dtype), block_parts(words_of(x), self.block_values)
         bits = np.zeros((len(parts), 4), np.int64)
         written = []
         for part, counts in zip(parts, bits, strict=True):
@@ -148,10 +146,10 @@ class CodedContainer(Container):
             If stream, index and shape do not agree, or a code is impossible.
         """
         fmt, count = format_named(stored.dtype), prod(stored.shape)
-        starts, raw = _read_index(stored, count)
         out = np.empty(count, fmt.word_dtype)
-        for i in range(len(raw)):
-            part = out[i * BLOCK_VALUES : (i + 1) * BLOCK_VALUES]
+        parts = block_parts(out, self.block_values)
+        starts, raw = _read_index(stored, len(parts))
+        for i, part in enumerate(parts):
             data = np.frombuffer(stored.payload, np.uint8)[starts[i] : starts[i + 1]]
             if raw[i]:
                 bits, length = 8 * part.nbytes, part.nbytes
@@ -173,8 +171,7 @@ def _index(sizes: BlockSizes) -> bytes:
     return (entry | sizes.raw.astype(np.uint64) << np.uint64(63)).astype("<u8").tobytes()
 
 
-def _read_index(stored: Encoded, count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    blocks = -(-count // BLOCK_VALUES)
+def _read_index(stored: Encoded, blocks: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     if len(stored.index) != 8 * blocks or stored.metadata:
         raise InputError(f"the index has {len(stored.index)} bytes, not {8 * blocks}")
     entry = np.frombuffer(stored.index, "<u8")

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from sfpsim.containers import crest_kernels as kernels
 from sfpsim.containers.base import (
-    BLOCK_VALUES,
     ROW_VALUES,
     Array,
+    BlockContainer,
     BlockSizes,
     CodecTiming,
-    Container,
     Encoded,
     Rows,
+    block_parts,
 )
 from sfpsim.containers.crest_kernels import GROUP_ROWS, GROUP_VALUES
 from sfpsim.containers.kernels import FIXED, Layout
-from sfpsim.containers.lanes import BEAT_BYTES, Int64s, aligned, block_values, format_named
+from sfpsim.containers.lanes import BEAT_BYTES, Int64s, aligned, block_counts, format_named
 from sfpsim.containers.sfp import Sfp
 from sfpsim.errors import InputError
 from sfpsim.formats import FloatFormat, any_sign, format_of, words_of
@@ -49,7 +49,7 @@ class _Block(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crest(Container):
+class Crest(BlockContainer):
     """Groups of 32 exponents below their crest, after `quantizer` cut and limited them.
 
     Attributes
@@ -74,11 +74,11 @@ class Crest(Container):
     quantizer: Sfp = WHOLE
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """``crest`` or ``crest:m=M,e=E``."""
         if self.quantizer == WHOLE:
             return self.family
-        return self.family + self.quantizer.spec.removeprefix(Sfp.family)
+        return self.family + self.quantizer.base_spec.removeprefix(Sfp.family)
 
     @property
     def value_mantissa_bits(self) -> int | None:
@@ -108,15 +108,12 @@ class Crest(Container):
 
     def _scan(self, x: Array) -> list[_Block]:
         words, lay = words_of(self.quantize(x)), self._layout(format_of(x.dtype))
-        return [
-            _scanned(words[at : at + BLOCK_VALUES], lay)
-            for at in range(0, words.size, BLOCK_VALUES)
-        ]
+        return [_scanned(part, lay) for part in block_parts(words, self.block_values)]
 
     def _sizes(
         self, x: Array, scanned: list[_Block], signed: bool, nan_lost: int = 0
     ) -> BlockSizes:
-        fmt, values = format_of(x.dtype), block_values(x.size)
+        fmt, values = format_of(x.dtype), block_counts(x.size, self.block_values)
         lay = self._layout(fmt)
         rows = np.array([block.widths.size for block in scanned], np.int64)
         lane = np.array([block.lane_bits for block in scanned], np.int64)
@@ -203,10 +200,10 @@ class Crest(Container):
             If streams, index and shape do not agree, or a code is impossible.
         """
         fmt, count = format_named(stored.dtype), prod(stored.shape)
-        starts, meta_starts, raw = _read_index(stored, count)
         out = np.empty(count, fmt.word_dtype)
-        for i in range(len(raw)):
-            part = out[i * BLOCK_VALUES : (i + 1) * BLOCK_VALUES]
+        parts = block_parts(out, self.block_values)
+        starts, meta_starts, raw = _read_index(stored, len(parts))
+        for i, part in enumerate(parts):
             data = np.frombuffer(stored.payload[starts[i] : starts[i + 1]], np.uint8)
             heads = np.frombuffer(stored.metadata[meta_starts[i] : meta_starts[i + 1]], np.uint8)
             if raw[i]:
@@ -277,8 +274,7 @@ def _index(sizes: BlockSizes) -> bytes:
     return (entry | sizes.raw.astype(np.uint64) << np.uint64(63)).astype("<u8").tobytes()
 
 
-def _read_index(stored: Encoded, count: int) -> tuple[list[int], list[int], list[bool]]:
-    blocks = -(-count // BLOCK_VALUES)
+def _read_index(stored: Encoded, blocks: int) -> tuple[list[int], list[int], list[bool]]:
     if len(stored.index) != 8 * blocks:
         raise InputError(f"the index has {len(stored.index)} bytes, not {8 * blocks}")
     entry = np.frombuffer(stored.index, "<u8")

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from sfpsim.containers import minifloat
-from sfpsim.containers.base import Array, CodecTiming
+from sfpsim.containers.base import Array, CodecTiming, with_key
 from sfpsim.containers.minifloat import MiniFormat, Rounding, rounding_of
 from sfpsim.containers.packed import (
     Coded,
@@ -63,17 +63,18 @@ class MiniFloat(PackedContainer):
     word_bits: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.overflow not in OVERFLOWS:
             raise InputError(
                 f"{self.name}: overflow={self.overflow} is not allowed: {', '.join(OVERFLOWS)}"
             )
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """The name, with ``overflow=special`` where it is not the default."""
         if self.overflow == default_overflow(self.name):
             return self.name
-        return f"{self.name}{',' if ':' in self.name else ':'}overflow={self.overflow}"
+        return with_key(self.name, "overflow", self.overflow)
 
     @property
     def value_mantissa_bits(self) -> int | None:
@@ -174,10 +175,9 @@ class ScaledMiniFloat(MiniFloat):
     )
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """The name with ``scale=tensor``."""
-        plain = MiniFloat.spec.fget(self)  # type: ignore[attr-defined]
-        return f"{plain}{',' if ':' in plain else ':'}scale=tensor"
+        return with_key(super().base_spec, "scale", "tensor")
 
     def lossless_for(self, fmt: FloatFormat) -> bool:
         """Return False: a scaled value may leave the format's range."""

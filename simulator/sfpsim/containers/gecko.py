@@ -22,7 +22,7 @@ class GeckoBias(LaneContainer):
     summary: ClassVar[str] = "lossless: exponents of a row of 8 against the bias, one width a row"
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """``gecko-bias``."""
         return self.family
 
@@ -43,7 +43,7 @@ class GeckoDelta(LaneContainer):
     summary: ClassVar[str] = "lossless: groups of 8 rows, exponents against the lane's first"
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """``gecko-delta``."""
         return self.family
 

@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sfpsim.containers.base import BLOCK_VALUES, Array, CodecTiming
-from sfpsim.containers.lanes import block_values
+from sfpsim.containers.base import Array, CodecTiming
 from sfpsim.containers.packed import Coded, Fields, Int64s, PackedContainer, from_fp32
 from sfpsim.errors import InputError
 from sfpsim.formats import FloatFormat, nan_count
@@ -29,7 +28,7 @@ class Uniform(PackedContainer):
     over
         ``tensor``: one range; ``channel``: one for each entry of the first axis (a 1-D
         tensor has one channel); a number: one for so many values, a multiple of 8 that
-        divides 16,384.
+        divides `block_values`.
 
     Notes
     -----
@@ -54,19 +53,20 @@ class Uniform(PackedContainer):
     over: str = "tensor"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 1 <= self.bits <= MOST_BITS:
             raise InputError(f"int: n={self.bits} is not allowed: 1 to {MOST_BITS}")
         if self.over in ("tensor", "channel"):
             return
         group = int(self.over) if self.over.isascii() and self.over.isdigit() else 0
-        if group < 8 or group % 8 or BLOCK_VALUES % group:
+        if group < 8 or group % 8 or self.block_values % group:
             raise InputError(
-                f"int: range={self.over} is not allowed: tensor, channel or a power of two "
-                f"from 8 to {BLOCK_VALUES} (values)"
+                f"int: range={self.over} is not allowed: tensor, channel or a multiple of 8 "
+                f"that divides the {self.block_values} values of a block"
             )
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """``int:n=N,range=R``; ``int8`` and ``int4`` where they are one range a tensor."""
         if self.over == "tensor":
             return f"int{self.bits}" if self.bits in (4, 8) else f"int:n={self.bits}"
@@ -87,8 +87,8 @@ class Uniform(PackedContainer):
 
     def side(self, shape: tuple[int, ...]) -> tuple[np.dtype[Any], Int64s]:
         """Two FP32 words a range, in the block where it begins."""
-        blocks = len(block_values(prod(shape)))
-        entries = np.bincount(self._starts(shape) // BLOCK_VALUES, minlength=blocks)
+        blocks = self.counts(shape).size
+        entries = np.bincount(self._starts(shape) // self.block_values, minlength=blocks)
         return np.dtype("<u8"), entries.astype(np.int64)
 
     def nan_lost(self, x: Array) -> int:

@@ -1,7 +1,7 @@
 """The kernels of the row containers: codes, row widths, packing into lanes and back.
 
 They see flat arrays of bit patterns (uint16 or uint32) and a `Layout`; everything is
-checked before they are called. A row is 8 values, a group 8 rows, a block 16,384 values.
+checked before they are called. A row is 8 values, a group 8 rows, a block some groups.
 Kernels work on a range of blocks, so that threads can share a tensor. What is to be read
 soon is prefetched by hand: the loops are too long for the processor to look ahead.
 """
@@ -46,8 +46,6 @@ from sfpsim.containers.vector import (
 )
 
 FIXED, BIAS, DELTA = 0, 1, 2
-BLOCK_VALUES = 16_384
-BLOCK_ROWS = 2_048
 GROUP_ROWS = 8
 AHEAD = 4_096
 """Values between what is prefetched and what is worked on."""
@@ -350,15 +348,15 @@ def scan(
 
     Writes `widths` (0 in gecko-delta's row 0; not touched for fixed fields), their `sums`
     and the largest exponent field, after limiting, of each block in `tops`; `near` says
-    where no distance of a block wraps. `scratch` is a block of words. Returns the OR of all
-    words, whose top bit says whether any sign bit is set, and the NaNs that limiting loses.
+    where no distance of a block wraps. `scratch` has the length of a block. Returns the OR of
+    all words, whose top bit says whether any sign bit is set, and the NaNs that limiting loses.
     """
-    seen, lost = splat(0), 0
+    size, seen, lost = scratch.size, splat(0), 0
     top = (1 << lay.exponent_bits) - 1
     for block in range(first, last):
-        part = words[block * BLOCK_VALUES : min((block + 1) * BLOCK_VALUES, words.size)]
+        part = words[block * size : min((block + 1) * size, words.size)]
         rows = (part.size + 7) >> 3
-        mine = widths[block * BLOCK_ROWS : block * BLOCK_ROWS + rows]
+        mine = widths[block * (size // 8) : block * (size // 8) + rows]
         if limits.vmax:
             lost += limit(part, lay, limits, scratch[: part.size])
             part = scratch[: part.size]
@@ -591,6 +589,7 @@ def unpack_widths(
     stream: Bytes,
     lay: Layout,
     values: Int64s,
+    block_rows: int,
     starts: Int64s,
     lengths: Int64s,
     widths: Bytes,
@@ -609,7 +608,7 @@ def unpack_widths(
         rows = (values[block] + 7) // 8
         if not lengths[block] or lengths[block] * 8 < 3 * (rows - (rows + 7) // 8 * delta):
             continue
-        mine = widths[block * BLOCK_ROWS : block * BLOCK_ROWS + rows]
+        mine = widths[block * block_rows : block * block_rows + rows]
         part = stream[starts[block] : starts[block] + lengths[block]]
         sums[block], reached[block] = _unpack_widths(part, delta, lay.exponent_bits, mine)
 
@@ -634,12 +633,12 @@ def pack(
     """Write blocks `first` to `last` (excluded) into their places of the streams.
 
     `widths`, `tops` and `near` are those of `scan`; `extents`, (4, blocks): payload start and
-    length, metadata start and length, in bytes. `scratch` is a block of words.
+    length, metadata start and length, in bytes. `scratch` has the length of a block.
     """
-    top = (1 << lay.exponent_bits) - 1
+    size, top = scratch.size, (1 << lay.exponent_bits) - 1
     lossy = lay.kept < lay.mantissa_bits
     for block in range(first, last):
-        part = words[block * BLOCK_VALUES : min((block + 1) * BLOCK_VALUES, words.size)]
+        part = words[block * size : min((block + 1) * size, words.size)]
         start, meta = extents[0, block], extents[2, block]
         mine = payload[start : start + extents[1, block]]
         if limits.vmax or (lossy and (raw[block] or tops[block] == top)):
@@ -652,7 +651,7 @@ def pack(
         if part.size & 7:
             _copy_whole(part, lay, scratch)
             part = scratch[: (part.size + 7) // 8 * 8]
-        own = widths[block * BLOCK_ROWS : block * BLOCK_ROWS + part.size // 8]
+        own = widths[block * (size // 8) : block * (size // 8) + part.size // 8]
         bits = pack_block(part, lay, signed, own, near[block], mine.view(np.uint32))
         mine[(bits + 31) // 32 * 32 :] = 0
         if lay.code != FIXED:
@@ -802,15 +801,16 @@ def unpack(
     last: int,
 ) -> None:
     """Read blocks `first` to `last` (excluded); the arguments are those of `pack`."""
+    size = scratch.size
     for block in range(first, last):
-        part = out[block * BLOCK_VALUES : min((block + 1) * BLOCK_VALUES, out.size)]
+        part = out[block * size : min((block + 1) * size, out.size)]
         mine = payload[extents[0, block] : extents[0, block] + extents[1, block]]
         if raw[block]:
             plain = part.view(np.uint8)
             _copy(mine[: plain.size], plain)
             continue
         rows = (part.size + 7) >> 3
-        own = widths[block * BLOCK_ROWS : block * BLOCK_ROWS + rows]
+        own = widths[block * (size // 8) : block * (size // 8) + rows]
         whole = part if part.size == rows * 8 else scratch[: rows * 8]
         unpack_block(mine.view(np.uint32), lay, signed, own, whole)
         if part.size != rows * 8:

@@ -20,39 +20,32 @@ from numpy.typing import NDArray
 
 from sfpsim.containers import kernels
 from sfpsim.containers.base import (
-    BLOCK_VALUES,
     ROW_VALUES,
     STREAM_ALIGNMENT_BYTES,
     Array,
+    BlockContainer,
     BlockSizes,
-    Container,
     Encoded,
     Rows,
 )
 from sfpsim.containers.kernels import DELTA, FIXED, Layout, Limits
 from sfpsim.errors import InputError
-from sfpsim.formats import FORMATS, FloatFormat, format_of, words_of
+from sfpsim.formats import FORMATS, FP32, FloatFormat, format_of, words_of
 
 GROUP_ROWS = 8
-BLOCK_ROWS = BLOCK_VALUES // ROW_VALUES
 BEAT_BYTES = 32
-# An index entry from bit 0 up; above these the metadata's length (4 bits) and the raw bit.
-START_BITS, SLOT_BITS, PAYLOAD_BITS = 29, 19, 11
-PLACE_BITS = START_BITS + SLOT_BITS
-MAX_BLOCKS = 1 << SLOT_BITS
-MOST_METADATA_BYTES = 3 * BLOCK_ROWS // 8
 Int64s = NDArray[np.int64]
 Length = TypeVar("Length", int, Int64s)
 T = TypeVar("T")
 NO_LIMITS = Limits(0, 0, 0)
 
 
-def block_values(values: int) -> Int64s:
-    """Return the number of values of each block of a tensor of `values` values, int64."""
-    blocks = -(-values // BLOCK_VALUES)
-    counts = np.full(blocks, BLOCK_VALUES, np.int64)
+def block_counts(values: int, block_values: int) -> Int64s:
+    """Return how many of a tensor's `values` values each of its blocks holds, int64."""
+    blocks = -(-values // block_values)
+    counts = np.full(blocks, block_values, np.int64)
     if blocks:
-        counts[-1] = values - (blocks - 1) * BLOCK_VALUES
+        counts[-1] = values - (blocks - 1) * block_values
     return counts
 
 
@@ -76,29 +69,64 @@ def format_named(dtype: str) -> FloatFormat:
     raise InputError(f"dtype {dtype!r} is not supported here: allowed are {allowed}")
 
 
-def pack_index(blocks: BlockSizes) -> bytes:
-    """Write one little-endian 64-bit entry a block.
+class IndexEntry(NamedTuple):
+    """Widths of the fields of a block's 64-bit index entry, from bit 0 up; bit 63 is raw.
 
-    From bit 0: payload start (29 bits, 64-byte units), metadata slot (19 bits, blocks with
-    metadata before this one), payload length (11 bits, 64-byte units), metadata length (4
-    bits, 64-byte units), raw flag (1 bit).
+    `start`: where the payload begins; `slot`: blocks with metadata before this one;
+    `payload` and `metadata`: the streams' lengths. Starts and lengths count 64 bytes.
+    """
+
+    start: int
+    slot: int
+    payload: int
+    metadata: int
+
+    @property
+    def most_blocks(self) -> int:
+        """Blocks that entries can tell apart."""
+        return 1 << self.slot
+
+
+@cache
+def index_entry(block_values: int) -> IndexEntry:
+    """Return the entry of blocks of so many values.
+
+    Lengths are as wide as the longest need, a raw block of FP32 and three bits a row; start
+    and slot share the rest so that the most blocks can be told apart.
+    """
+    longest = -(-block_values * FP32.bytes // STREAM_ALIGNMENT_BYTES)
+    payload = longest.bit_length()
+    metadata = (_most_metadata_bytes(block_values) // STREAM_ALIGNMENT_BYTES).bit_length()
+    rest = 63 - payload - metadata
+    slot = (rest - (longest - 1).bit_length()) // 2
+    return IndexEntry(rest - slot, slot, payload, metadata)
+
+
+def _most_metadata_bytes(block_values: int) -> int:
+    return aligned(-(-3 * block_values // (8 * ROW_VALUES)))
+
+
+def pack_index(blocks: BlockSizes, block_values: int) -> bytes:
+    """Write one little-endian `index_entry` a block.
 
     Raises
     ------
     InputError
         If the tensor has more blocks than an entry can address.
     """
-    if len(blocks.values) > MAX_BLOCKS:
+    fields = index_entry(block_values)
+    if len(blocks.values) > fields.most_blocks:
         raise InputError(
             f"a tensor of {len(blocks.values)} blocks is too long for the index: "
-            f"at most {MAX_BLOCKS} blocks of {BLOCK_VALUES} values"
+            f"at most {fields.most_blocks} blocks of {block_values} values"
         )
     payload = blocks.payload_bytes // STREAM_ALIGNMENT_BYTES
     metadata = blocks.metadata_bytes // STREAM_ALIGNMENT_BYTES
     start = np.cumsum(payload) - payload
     slot: Int64s = np.cumsum(metadata > 0) - (metadata > 0)
-    entry = start | slot << START_BITS | payload << (START_BITS + SLOT_BITS)
-    entry |= metadata << (START_BITS + SLOT_BITS + PAYLOAD_BITS)
+    place = fields.start + fields.slot
+    entry = start | slot << fields.start | payload << place
+    entry |= metadata << (place + fields.payload)
     unsigned = entry.astype(np.uint64) | (blocks.raw.astype(np.uint64) << np.uint64(63))
     return unsigned.astype("<u8").tobytes()
 
@@ -112,7 +140,7 @@ class Extent:
     raw: NDArray[np.bool_]
 
 
-def unpack_index(stored: Encoded, values: int) -> Extent:
+def unpack_index(stored: Encoded, values: int, block_values: int) -> Extent:
     """Read the index of `stored` and check it against its streams.
 
     Raises
@@ -120,17 +148,19 @@ def unpack_index(stored: Encoded, values: int) -> Extent:
     InputError
         If lengths or starts do not agree with each other.
     """
-    blocks = -(-values // BLOCK_VALUES)
+    blocks = -(-values // block_values)
     if len(stored.index) != blocks * 8:
         raise InputError(
             f"the index has {len(stored.index)} bytes, {values} values need {blocks * 8}"
         )
     entry = np.frombuffer(stored.index, "<u8")
     low = (entry & np.uint64((1 << 63) - 1)).astype(np.int64)
-    payload = (low >> (START_BITS + SLOT_BITS)) & ((1 << PAYLOAD_BITS) - 1)
-    metadata = low >> (START_BITS + SLOT_BITS + PAYLOAD_BITS)
-    slot = (low >> START_BITS) & ((1 << SLOT_BITS) - 1)
-    starts_agree = np.array_equal(low & ((1 << START_BITS) - 1), np.cumsum(payload) - payload)
+    fields = index_entry(block_values)
+    place = fields.start + fields.slot
+    payload = (low >> place) & ((1 << fields.payload) - 1)
+    metadata = low >> (place + fields.payload)
+    slot = (low >> fields.start) & ((1 << fields.slot) - 1)
+    starts_agree = np.array_equal(low & ((1 << fields.start) - 1), np.cumsum(payload) - payload)
     slots_agree = np.array_equal(slot, np.cumsum(metadata > 0) - (metadata > 0))
     extent = Extent(
         payload_bytes=payload * STREAM_ALIGNMENT_BYTES,
@@ -152,13 +182,13 @@ class Streams:
     metadata: NDArray[np.uint8]
 
     @classmethod
-    def room_for(cls, x: Array) -> Streams:
-        """Return streams that hold any encoding of `x`."""
-        blocks = -(-x.size // BLOCK_VALUES)
-        plain = int(aligned(block_values(x.size) * x.dtype.itemsize).sum())
+    def room_for(cls, x: Array, block_values: int) -> Streams:
+        """Return streams that hold any encoding of `x` in blocks of `block_values` values."""
+        counts = block_counts(x.size, block_values)
+        plain = int(aligned(counts * x.dtype.itemsize).sum())
+        most = _most_metadata_bytes(block_values)
         return cls(
-            payload=np.empty(plain, np.uint8),
-            metadata=np.empty(blocks * MOST_METADATA_BYTES, np.uint8),
+            payload=np.empty(plain, np.uint8), metadata=np.empty(counts.size * most, np.uint8)
         )
 
 
@@ -207,7 +237,8 @@ def over_blocks(work: Callable[[int, int], T], blocks: int, threads: int) -> lis
     return [mine, *(other.result() for other in others)]
 
 
-class LaneContainer(Container):
+@dataclass(frozen=True, kw_only=True)
+class LaneContainer(BlockContainer):
     """A container of rows in lanes; a subclass gives the layout and the limiting.
 
     ``needs`` is tensor: whether signs are stored is decided before the first block.
@@ -218,7 +249,9 @@ class LaneContainer(Container):
 
     def index_alone(self, entry: bytes) -> bytes:
         """Return the entry with both starts at 0."""
-        return (int.from_bytes(entry, "little") >> PLACE_BITS << PLACE_BITS).to_bytes(8, "little")
+        fields = index_entry(self.block_values)
+        place = fields.start + fields.slot
+        return (int.from_bytes(entry, "little") >> place << place).to_bytes(8, "little")
 
     @abc.abstractmethod
     def layout(self, fmt: FloatFormat) -> Layout:
@@ -254,13 +287,13 @@ class LaneContainer(Container):
         """Find row widths and signs of `x`, one pass."""
         fmt, words = format_of(x.dtype), words_of(x)
         lay, limits = self.layout(fmt), self.limits(fmt) or NO_LIMITS
-        blocks = -(-words.size // BLOCK_VALUES)
+        blocks = -(-words.size // self.block_values)
         widths = np.zeros(-(-words.size // ROW_VALUES), np.uint8)
         sums, tops = np.zeros((2, blocks), np.int64)
         near = np.zeros(blocks, np.bool_)
 
         def work(first: int, last: int) -> tuple[int, int]:
-            scratch = np.empty(BLOCK_VALUES, words.dtype)
+            scratch = np.empty(self.block_values, words.dtype)
             return kernels.scan(words, lay, limits, widths, sums, tops, near, scratch, first, last)
 
         found = over_blocks(work, blocks, threads)
@@ -335,7 +368,7 @@ class LaneContainer(Container):
         stored = _signed(signed, found.seen)
         blocks = self.blocks_from_widths(
             found.sums,
-            block_values(x.size),
+            block_counts(x.size, self.block_values),
             format_of(x.dtype),
             signed=stored,
             nan_lost=found.nan_lost,
@@ -363,12 +396,12 @@ class LaneContainer(Container):
 
     def encode(self, x: Array, *, signed: bool | None = None) -> Encoded:
         """Write `x` as payload, metadata and index; errors as `measure_blocks`."""
-        streams = Streams.room_for(x)
+        streams = Streams.room_for(x, self.block_values)
         blocks, store_signs = self.encode_into(x, streams, signed=signed)
         return Encoded(
             payload=streams.payload[: int(blocks.payload_bytes.sum())].tobytes(),
             metadata=streams.metadata[: int(blocks.metadata_bytes.sum())].tobytes(),
-            index=pack_index(blocks),
+            index=pack_index(blocks, self.block_values),
             shape=tuple(x.shape),
             dtype=x.dtype.name,
             signed=store_signs,
@@ -389,8 +422,9 @@ class LaneContainer(Container):
         """
         found = self._scan(x, threads)
         blocks, store_signs = self._sizes(x, found, signed)
-        if len(blocks.values) > MAX_BLOCKS:
-            raise InputError(f"a tensor of {len(blocks.values)} blocks is too long: {MAX_BLOCKS}")
+        most = index_entry(self.block_values).most_blocks
+        if len(blocks.values) > most:
+            raise InputError(f"a tensor of {len(blocks.values)} blocks is too long: {most}")
         need = int(blocks.payload_bytes.sum()), int(blocks.metadata_bytes.sum())
         if need[0] > streams.payload.size or need[1] > streams.metadata.size:
             raise InputError(f"the streams need {need} bytes: use Streams.room_for")
@@ -412,7 +446,7 @@ class LaneContainer(Container):
         payload, metadata = streams.payload, streams.metadata
 
         def work(first: int, last: int) -> None:
-            scratch = np.empty(BLOCK_VALUES, words.dtype)
+            scratch = np.empty(self.block_values, words.dtype)
             kernels.pack(
                 words, lay, limits, int(signed), found.widths, found.tops, found.near,
                 blocks.raw, places, payload, metadata, scratch, first, last,
@@ -429,7 +463,7 @@ class LaneContainer(Container):
             If the streams, the index and the shape do not agree.
         """
         fmt, values = format_named(stored.dtype), prod(stored.shape)
-        unpack_index(stored, values)
+        unpack_index(stored, values, self.block_values)
         out = np.empty(values, fmt.dtype)
         self.decode_into(stored, out)
         return out.reshape(stored.shape)
@@ -445,14 +479,14 @@ class LaneContainer(Container):
         fmt = format_named(stored.dtype)
         if out.dtype != fmt.dtype or out.shape != (prod(stored.shape),):
             raise InputError(f"out is {out.dtype} {out.shape}, stored {fmt.dtype} {stored.shape}")
-        extent = unpack_index(stored, out.size)
+        extent = unpack_index(stored, out.size, self.block_values)
         widths = self._checked_widths(stored, extent, fmt, out.size, threads)
         places = _places(extent.payload_bytes, extent.metadata_bytes)
         words, lay = out.view(fmt.word_dtype), self.layout(fmt)
         payload = np.frombuffer(stored.payload, np.uint8)
 
         def work(first: int, last: int) -> None:
-            scratch = np.empty(BLOCK_VALUES, words.dtype)
+            scratch = np.empty(self.block_values, words.dtype)
             kernels.unpack(
                 payload, lay, int(stored.signed), widths, extent.raw, places, words, scratch,
                 first, last,
@@ -464,16 +498,17 @@ class LaneContainer(Container):
         self, stored: Encoded, extent: Extent, fmt: FloatFormat, size: int, threads: int
     ) -> NDArray[np.uint8]:
         """Return the row widths; every block's lengths are those that its widths need."""
-        lay, values = self.layout(fmt), block_values(size)
+        lay, values = self.layout(fmt), block_counts(size, self.block_values)
         widths = np.zeros(-(-size // ROW_VALUES), np.uint8)
         sums, reached = np.zeros((2, values.size), np.int64)
         starts = np.cumsum(extent.metadata_bytes) - extent.metadata_bytes
         stream = np.frombuffer(stored.metadata, np.uint8)
+        block_rows = self.block_values // ROW_VALUES
 
         def work(first: int, last: int) -> None:
             kernels.unpack_widths(
-                stream, lay, values, starts, extent.metadata_bytes, widths, sums, reached,
-                first, last,
+                stream, lay, values, block_rows, starts, extent.metadata_bytes, widths, sums,
+                reached, first, last,
             )  # fmt: skip
 
         if lay.code != FIXED:

@@ -43,11 +43,12 @@ class Bdi(CodedContainer):
     line_bytes: int = 64
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.line_bytes not in BDI_LINES:
             raise InputError(f"bdi: line={self.line_bytes} is not allowed: 32, 64")
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """``bdi``, with ``line=32`` where lines have 32 bytes."""
         return "bdi" if self.line_bytes == 64 else f"bdi:line={self.line_bytes}"
 

@@ -13,8 +13,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sfpsim.containers.base import BLOCK_VALUES, Array, BlockSizes, CodecTiming, Container, Encoded
-from sfpsim.containers.lanes import Int64s, aligned, block_values, format_named
+from sfpsim.containers.base import (
+    Array,
+    BlockSizes,
+    CodecTiming,
+    Container,
+    Encoded,
+    block_parts,
+)
+from sfpsim.containers.lanes import Int64s, aligned, block_counts, format_named
 from sfpsim.errors import InputError
 from sfpsim.formats import FloatFormat, any_sign, format_of, words_of
 
@@ -53,6 +60,11 @@ class ZeroMasked(Container):
         return PREFIX + self.inner.spec
 
     @property
+    def block_values(self) -> int:
+        """Those of the inner container."""
+        return self.inner.block_values
+
+    @property
     def timing(self) -> CodecTiming:  # type: ignore[override]
         """The inner codec's, three stages later."""
         inner = self.inner.timing
@@ -78,7 +90,7 @@ class ZeroMasked(Container):
     def _blocks(self, x: Array) -> list[tuple[NDArray[np.bool_], Array]]:
         """Return each block's mask and what is not zero."""
         words, fmt = words_of(x), format_of(x.dtype)
-        parts = (words[at : at + BLOCK_VALUES] for at in range(0, words.size, BLOCK_VALUES))
+        parts = block_parts(words, self.block_values)
         return [(part != 0, part[part != 0].view(fmt.dtype)) for part in parts]
 
     def _signed(self, x: Array, asked: bool | None) -> bool:
@@ -89,7 +101,7 @@ class ZeroMasked(Container):
 
     def measure_blocks(self, x: Array, *, signed: bool | None = None) -> BlockSizes:
         """Count masks and what the inner container counts."""
-        store_signs, values = self._signed(x, signed), block_values(x.size)
+        store_signs, values = self._signed(x, signed), block_counts(x.size, self.block_values)
         sums = np.zeros((6, values.size), np.int64)
         lost = 0
         for i, (mask, held) in enumerate(self._blocks(x)):
@@ -117,9 +129,10 @@ class ZeroMasked(Container):
     def quantize(self, x: Array) -> Array:
         """Return what the inner container makes of each block's values that are not zero."""
         out = np.zeros(x.size, format_of(x.dtype).dtype)
-        for i, (mask, held) in enumerate(self._blocks(x)):
+        parts = block_parts(out, self.block_values)
+        for part, (mask, held) in zip(parts, self._blocks(x), strict=True):
             if held.size:
-                out[i * BLOCK_VALUES :][: mask.size][mask] = self.inner.quantize(held)
+                part[mask] = self.inner.quantize(held)
         return out.reshape(x.shape)
 
     def encode(self, x: Array, *, signed: bool | None = None) -> Encoded:
@@ -155,18 +168,17 @@ class ZeroMasked(Container):
             If streams, index and shape do not agree.
         """
         fmt, count = format_named(stored.dtype), prod(stored.shape)
-        counts = block_values(count)
-        if len(stored.index) != counts.size * ENTRY.itemsize:
-            raise InputError(f"the index has {len(stored.index)} bytes for {counts.size} blocks")
+        out = np.zeros(count, fmt.dtype)
+        parts = block_parts(out, self.block_values)
+        if len(stored.index) != len(parts) * ENTRY.itemsize:
+            raise InputError(f"the index has {len(stored.index)} bytes for {len(parts)} blocks")
         entries = np.frombuffer(stored.index, ENTRY)
         starts, heads = (_starts(entries[name]) for name in ("payload", "metadata"))
         if (starts[-1], heads[-1]) != (len(stored.payload), len(stored.metadata)):
             raise InputError("the index does not agree with the lengths of the streams")
-        out = np.zeros(count, fmt.dtype)
-        for i, entry in enumerate(entries):
+        for i, (entry, part) in enumerate(zip(entries, parts, strict=True)):
             data = stored.payload[starts[i] : starts[i] + int(entry["payload"])]
             side = stored.metadata[heads[i] : heads[i] + int(entry["metadata"])]
-            part = out[i * BLOCK_VALUES : (i + 1) * BLOCK_VALUES]
             self._decode_block(replace(stored, payload=data, metadata=side), entry, part)
         return out.reshape(stored.shape)
 

@@ -16,8 +16,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sfpsim.containers.base import Array, BlockSizes, Container, Encoded
-from sfpsim.containers.lanes import block_values, format_named
+from sfpsim.containers.base import Array, BlockContainer, BlockSizes, Encoded
+from sfpsim.containers.lanes import block_counts, format_named
 from sfpsim.containers.raw import convert, narrow_back
 from sfpsim.errors import InputError
 from sfpsim.formats import FP32, FloatFormat, format_of, words_of
@@ -105,7 +105,8 @@ def from_fp32(words: Words, count: int, fmt: FloatFormat) -> Array:
     return values if fmt == FP32 else narrow_back(values, fmt)
 
 
-class PackedContainer(Container):
+@dataclass(frozen=True, kw_only=True)
+class PackedContainer(BlockContainer):
     """A container of fixed rate; a subclass codes whole tensors and opens them."""
 
     head_bits: ClassVar[int] = 0
@@ -122,9 +123,13 @@ class PackedContainer(Container):
     def open(self, coded: Coded, shape: tuple[int, ...], fmt: FloatFormat) -> Array:
         """Return the values, flat, that `coded` stands for; at least one."""
 
+    def counts(self, shape: tuple[int, ...]) -> Int64s:
+        """Return how many values each block of a tensor holds."""
+        return block_counts(prod(shape), self.block_values)
+
     def side(self, shape: tuple[int, ...]) -> tuple[np.dtype[Any], Int64s]:
         """Return the type of a group's entry and how many entries begin in each block."""
-        return np.dtype(np.uint8), np.zeros(len(block_values(prod(shape))), np.int64)
+        return np.dtype(np.uint8), np.zeros_like(self.counts(shape))
 
     def nan_lost(self, x: Array) -> int:
         """Return how many NaNs of `x` become numbers or Inf."""
@@ -135,7 +140,7 @@ class PackedContainer(Container):
         return False
 
     def _blocks(self, shape: tuple[int, ...], fmt: FloatFormat, nan_lost: int = 0) -> BlockSizes:
-        values, fields = block_values(prod(shape)), self.fields(fmt)
+        values, fields = self.counts(shape), self.fields(fmt)
         dtype, entries = self.side(shape)
         metadata = entries * (8 * dtype.itemsize)
         metadata[:1] += self.head_bits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sfpsim.containers.base import Container
+from sfpsim.containers.base import Container, with_key
 from sfpsim.containers.registry import parse_container
 from sfpsim.errors import InputError
 
@@ -57,6 +57,17 @@ def _uniform(text: str, container: Container, roles: tuple[str, ...]) -> Policy:
 def policy_of(container: Container) -> Policy:
     """Return the policy of a bare container: weights, activations and unknown roles."""
     return _uniform(container.spec, container, ("weight", "activation"))
+
+
+def with_blocks(text: str, block_values: int) -> str:
+    """Return the policy `text` with ``block=`` behind each of its containers.
+
+    Examples
+    --------
+    >>> with_blocks("weight=bf16;activation=sfp:m=4,e=5", 1024)
+    'weight=bf16:block=1024;activation=sfp:m=4,e=5,block=1024'
+    """
+    return ";".join(with_key(part.strip(), "block", block_values) for part in text.split(";"))
 
 
 def _is_role_part(part: str) -> bool:

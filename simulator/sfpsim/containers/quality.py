@@ -10,11 +10,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sfpsim.containers.base import BLOCK_VALUES, Array, Container
+from sfpsim.containers.base import Array, Container
 from sfpsim.errors import InputError
 
 CHUNK_VALUES = 1 << 18
-PART_VALUES = 64 * BLOCK_VALUES
+PART_VALUES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +127,6 @@ def stored_quality(container: Container, runs: Sequence[Array]) -> Quality:
     """
     total = Quality()
     for run in runs:
-        step = PART_VALUES if container.blockwise else max(run.size, 1)
-        for at in range(0, run.size, step):
-            part = run[at : at + step]
+        for part in container.parts(run, PART_VALUES):
             total = total + quality(part, container.quantize(part))
     return total

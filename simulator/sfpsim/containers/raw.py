@@ -9,8 +9,16 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sfpsim.containers.base import Array, BlockSizes, CodecTiming, Container, Encoded, Sizes
-from sfpsim.containers.lanes import block_values, format_named
+from sfpsim.containers.base import (
+    DEFAULT_BLOCK_VALUES,
+    Array,
+    BlockContainer,
+    BlockSizes,
+    CodecTiming,
+    Encoded,
+    Sizes,
+)
+from sfpsim.containers.lanes import block_counts, format_named
 from sfpsim.errors import InputError
 from sfpsim.formats import BF16, FORMATS, FP16, FP32, FloatFormat, format_of, words_of
 
@@ -23,13 +31,19 @@ BYPASS = CodecTiming(
 Words = NDArray[np.unsignedinteger]
 
 
-def plain_blocks(values: int, sign_bits: int, exponent_bits: int, mantissa_bits: int) -> BlockSizes:
+def plain_blocks(
+    values: int,
+    sign_bits: int,
+    exponent_bits: int,
+    mantissa_bits: int,
+    block_values: int = DEFAULT_BLOCK_VALUES,
+) -> BlockSizes:
     """Return the blocks of a tensor stored as plain words with fields of these widths.
 
-    Blocks of 16,384 values, so that the hardware can place them; no index, no padding
+    Blocks of `block_values` values, so that the hardware can place them; no index, no padding
     beyond the last whole byte.
     """
-    counts = block_values(values)
+    counts = block_counts(values, block_values)
     nothing = np.zeros_like(counts)
     return BlockSizes(
         values=counts,
@@ -114,7 +128,7 @@ def narrow_back(values: Array, target: FloatFormat) -> Array:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plain(Container):
+class Plain(BlockContainer):
     """Little-endian words of one format, in memory order, nothing else."""
 
     family: ClassVar[str] = "plain"
@@ -126,7 +140,7 @@ class Plain(Container):
     fmt: FloatFormat
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """The format's name."""
         return self.fmt.name
 
@@ -142,7 +156,8 @@ class Plain(Container):
     def measure_blocks(self, x: Array, *, signed: bool | None = None) -> BlockSizes:
         """Return values times bits, block by block."""
         format_of(x.dtype)
-        return plain_blocks(x.size, 1, self.fmt.exponent_bits, self.fmt.mantissa_bits)
+        fmt, block = self.fmt, self.block_values
+        return plain_blocks(x.size, 1, fmt.exponent_bits, fmt.mantissa_bits, block)
 
     def quantize(self, x: Array) -> Array:
         """Round to the format and back to the dtype of `x`."""
@@ -179,7 +194,7 @@ class Plain(Container):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AsIs(Container):
+class AsIs(BlockContainer):
     """A tensor that is no float (int, bool): its own bytes, all counted as mantissa."""
 
     family: ClassVar[str] = "raw"
@@ -189,7 +204,7 @@ class AsIs(Container):
     blockwise: ClassVar[bool] = True
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """``raw``."""
         return self.family
 
@@ -199,7 +214,7 @@ class AsIs(Container):
 
     def measure_blocks(self, x: Array, *, signed: bool | None = None) -> BlockSizes:
         """Return values times the item size, block by block."""
-        return plain_blocks(x.size, 0, 0, 8 * x.dtype.itemsize)
+        return plain_blocks(x.size, 0, 0, 8 * x.dtype.itemsize, self.block_values)
 
     def measure(self, x: Array, *, signed: bool | None = None) -> Sizes:
         """Count the tensor's own bytes."""

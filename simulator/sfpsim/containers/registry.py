@@ -1,5 +1,6 @@
 """Containers by name: what the command line, traces and files call them.
 
+Every built-in container takes ``block=`` beside its own keys: the values of a block.
 Third parties add a family through the entry-point group ``sfpsim.containers``; the entry
 point is a function that takes the keys and values of the specification (a dict of text)
 and returns a `Container`, and raises `InputError` on what it does not know.
@@ -8,13 +9,14 @@ and returns a `Container`, and raises `InputError` on what it does not know.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
 from sfpsim.containers import blocks, floats
 from sfpsim.containers.apack import Apack
-from sfpsim.containers.base import Container
+from sfpsim.containers.base import DEFAULT_BLOCK_VALUES, BlockContainer, Container
 from sfpsim.containers.baselines import TOOLS, Baseline
 from sfpsim.containers.crest import Crest
 from sfpsim.containers.ebpc import Ebpc
@@ -31,15 +33,15 @@ from sfpsim.containers.zeros import ZVC_GROUP, Binarize, Gist, Masked
 from sfpsim.errors import InputError
 
 GROUP = "sfpsim.containers"
+BLOCK = "block"
 Factory = Callable[[Mapping[str, str]], Container]
 Choice = TypeVar("Choice", bound=str)
 
 
-def _fixed(name: str, container: Container) -> Factory:
+def _fixed(name: str, container: BlockContainer) -> Factory:
     def make(options: Mapping[str, str]) -> Container:
-        if options:
-            raise InputError(f"container {name!r} takes no keys, {_keys(options)} given")
-        return container
+        _only(name, options)
+        return replace(container, block_values=_block(name, options))
 
     return make
 
@@ -49,15 +51,22 @@ def _keys(options: Iterable[str]) -> str:
 
 
 def _whole(name: str, key: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 4):
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
         raise InputError(f"{name}: {key}={text} is not allowed: a whole number")
     return int(text)
 
 
 def _only(name: str, options: Mapping[str, str], *allowed: str) -> None:
-    unknown = sorted(set(options) - set(allowed))
+    unknown = sorted(set(options) - {*allowed, BLOCK})
+    if unknown and not allowed:
+        raise InputError(f"container {name!r} takes no keys but {BLOCK}, {_keys(unknown)} given")
     if unknown:
-        raise InputError(f"{name}: unknown key {_keys(unknown)}: allowed are {', '.join(allowed)}")
+        known = ", ".join((*allowed, BLOCK))
+        raise InputError(f"{name}: unknown key {_keys(unknown)}: allowed are {known}")
+
+
+def _block(name: str, options: Mapping[str, str]) -> int:
+    return _whole(name, BLOCK, options.get(BLOCK, str(DEFAULT_BLOCK_VALUES)))
 
 
 def _needed(name: str, options: Mapping[str, str], *keys: str) -> list[int]:
@@ -84,7 +93,8 @@ def _mini(plain: MiniFloat) -> Factory:
         )
         scale = _choice(plain.name, "scale", options.get("scale", "none"), ("none", "tensor"))
         kind = ScaledMiniFloat if scale == "tensor" else MiniFloat
-        return kind(fmt=plain.fmt, name=plain.name, overflow=overflow)
+        block = _block(plain.name, options)
+        return kind(fmt=plain.fmt, name=plain.name, overflow=overflow, block_values=block)
 
     return make
 
@@ -93,37 +103,48 @@ def _float(options: Mapping[str, str]) -> Container:
     _only("float", options, "e", "m", "overflow")
     exponent_bits, mantissa_bits = _needed("float", options, "e", "m")
     overflow = _choice("float", "overflow", options.get("overflow", "special"), floats.OVERFLOWS)
-    return floats.any_float(exponent_bits, mantissa_bits, overflow)
+    plain = floats.any_float(exponent_bits, mantissa_bits, overflow)
+    return replace(plain, block_values=_block("float", options))
 
 
 def _int(options: Mapping[str, str]) -> Container:
     _only("int", options, "n", "range")
-    return Uniform(bits=_needed("int", options, "n")[0], over=options.get("range", "tensor"))
+    return Uniform(
+        bits=_needed("int", options, "n")[0],
+        over=options.get("range", "tensor"),
+        block_values=_block("int", options),
+    )
 
 
 def _sfp(options: Mapping[str, str]) -> Container:
     _only("sfp", options, "m", "e", "exponent")
     exponent = _choice("sfp", "exponent", options.get("exponent", "fixed"), tuple(EXPONENT_CODES))
     if "m" not in options and "e" not in options:
-        return SfpFromTrace(exponent=exponent)
+        return SfpFromTrace(exponent=exponent, block_values=_block("sfp", options))
     return Sfp(
         mantissa_bits=_whole("sfp", "m", options["m"]) if "m" in options else None,
         exponent_bits=_whole("sfp", "e", options["e"]) if "e" in options else 8,
         exponent=exponent,
+        block_values=_block("sfp", options),
     )
 
 
 def _gist(name: str) -> Factory:
     def make(options: Mapping[str, str]) -> Container:
         _only(name, options, "dpr")
-        return Gist(dpr=options.get("dpr", "none"), mask=name == "gist++")
+        return Gist(
+            dpr=options.get("dpr", "none"),
+            mask=name == "gist++",
+            block_values=_block(name, options),
+        )
 
     return make
 
 
 def _bdi(options: Mapping[str, str]) -> Container:
     _only("bdi", options, "line")
-    return Bdi(line_bytes=_whole("bdi", "line", options.get("line", "64")))
+    line = _whole("bdi", "line", options.get("line", "64"))
+    return Bdi(line_bytes=line, block_values=_block("bdi", options))
 
 
 def _crest(options: Mapping[str, str]) -> Container:
@@ -132,7 +153,8 @@ def _crest(options: Mapping[str, str]) -> Container:
         quantizer=Sfp(
             mantissa_bits=_whole("crest", "m", options["m"]) if "m" in options else None,
             exponent_bits=_whole("crest", "e", options["e"]) if "e" in options else 8,
-        )
+        ),
+        block_values=_block("crest", options),
     )
 
 

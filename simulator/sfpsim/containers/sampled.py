@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfpsim.containers.base import (
-    BLOCK_VALUES,
     ROW_VALUES,
     Array,
     BlockSizes,
@@ -23,14 +22,14 @@ from sfpsim.containers.base import (
     Sizes,
     joined_blocks,
 )
-from sfpsim.containers.lanes import BLOCK_ROWS, LaneContainer, block_values
+from sfpsim.containers.lanes import LaneContainer, block_counts
 from sfpsim.containers.raw import AS_IS, AsIs, Plain
 from sfpsim.errors import InputError
 from sfpsim.formats import FORMATS, any_sign, format_of
 
 GROUP_VALUES = 64
 PIECE_ROWS = 64
-PART_VALUES = 256 * BLOCK_VALUES
+PART_VALUES = 1 << 22
 FLOAT_DTYPES = tuple(fmt.dtype for fmt in FORMATS.values())
 Int64s = NDArray[np.int64]
 
@@ -100,14 +99,13 @@ def store(
     rows = container.rows(usable, signed=signed)
     blocks = _extrapolate(container, usable, rows, full_values, signed)
     raw_bits = full_values * held.dtype.itemsize * 8
-    row_start = np.arange(len(blocks.values), dtype=np.int64) * BLOCK_ROWS
     count = 0 if container.timing.bypass else len(rows.payload_bits)
     return Stored(
         sizes=blocks.total(raw_bits),
         total_bits_se=0.0 if container.timing.bypass else _error(rows, runs, blocks, full_values),
         blocks=blocks,
         row_count=count,
-        row_start=row_start % max(count, 1),
+        row_start=_first_rows(container, blocks.values) % max(count, 1),
     )
 
 
@@ -125,7 +123,7 @@ def held_rows(
         yield container.rows(_usable(held), signed=signed)
         return
     signed = any_sign(held) if signed is None else signed
-    for part in _parts(container, held):
+    for part in container.parts(held, PART_VALUES):
         yield container.rows(part, signed=signed)
 
 
@@ -134,9 +132,9 @@ def _usable(held: Array) -> Array:
     return held[: held.size // GROUP_VALUES * GROUP_VALUES] if held.size >= GROUP_VALUES else held
 
 
-def _parts(container: Container, x: Array) -> list[Array]:
-    step = PART_VALUES if container.blockwise else max(x.size, 1)
-    return [x[at : at + step] for at in range(0, max(x.size, 1), step)]
+def _first_rows(container: Container, values: Int64s) -> Int64s:
+    """Return the number of rows before each block; `values` are those of each."""
+    return np.arange(values.size, dtype=np.int64) * (container.block_values // ROW_VALUES)
 
 
 def _held(runs: list[Array], full_values: int) -> Array:
@@ -154,28 +152,28 @@ def _held(runs: list[Array], full_values: int) -> Array:
 def _whole(container: Container, x: Array, signed: bool | None) -> Stored:
     if signed is None and x.dtype in FLOAT_DTYPES:
         signed = any_sign(x)
-    parts = _parts(container, x)
+    parts = container.parts(x, PART_VALUES)
     blocks = joined_blocks([container.measure_blocks(part, signed=signed) for part in parts])
     return Stored(
         sizes=blocks.total(x.nbytes * 8),
         total_bits_se=0.0,
         blocks=blocks,
         row_count=0 if container.timing.bypass else -(-x.size // ROW_VALUES),
-        row_start=np.arange(len(blocks.values), dtype=np.int64) * BLOCK_ROWS,
+        row_start=_first_rows(container, blocks.values),
     )
 
 
 def _extrapolate(
     container: Container, x: Array, rows: Rows, full_values: int, signed: bool | None
 ) -> BlockSizes:
-    values = block_values(full_values)
+    values = block_counts(full_values, container.block_values)
     if isinstance(container, LaneContainer):
         return _lane_blocks(container, x, rows, values, signed)
     if isinstance(container, Plain | AsIs):
         one = container.measure_blocks(x[:1])
         return _scaled(one, np.zeros(values.size, np.int64), values)
     held = container.measure_blocks(x, signed=signed)
-    full = np.flatnonzero(held.values == BLOCK_VALUES)
+    full = np.flatnonzero(held.values == container.block_values)
     sources = full if full.size else np.arange(len(held.values))
     return _scaled(held, sources[np.arange(values.size) % sources.size], values)
 
@@ -194,7 +192,7 @@ def _lane_blocks(
     held = container.measure_blocks(x, signed=signed)
     widths, store_signs = container.widths_of(x, signed=signed)
     counts = -(-values // ROW_VALUES)
-    starts = np.arange(values.size, dtype=np.int64) * BLOCK_ROWS % len(rows.payload_bits)
+    starts = _first_rows(container, values) % len(rows.payload_bits)
     sums = cyclic_sums(widths, starts, counts)
     lost = round(held.nan_lost * int(values.sum()) / x.size)
     return container.blocks_from_widths(sums, values, fmt, signed=store_signs, nan_lost=lost)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NoReturn
 
-from sfpsim.containers.base import Array, BlockSizes, Container, Encoded, Rows
+from sfpsim.containers.base import Array, BlockContainer, BlockSizes, Encoded, Rows
 from sfpsim.containers.kernels import BIAS, DELTA, FIXED, Layout, Limits
 from sfpsim.containers.lanes import LaneContainer
 from sfpsim.errors import InputError
@@ -45,6 +45,7 @@ class Sfp(LaneContainer):
     exponent: ExponentCode = "fixed"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         kept = self.mantissa_bits
         if kept is not None and not 0 <= kept <= MAX_MANTISSA_BITS:
             raise InputError(f"sfp: m={kept} is not allowed: 0 to {MAX_MANTISSA_BITS}")
@@ -63,7 +64,7 @@ class Sfp(LaneContainer):
         return self.mantissa_bits
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """``sfp:m=M,e=E,exponent=C``, m left out where all are kept, C where fixed."""
         parts = [] if self.mantissa_bits is None else [f"m={self.mantissa_bits}"]
         parts.append(f"e={self.exponent_bits}")
@@ -102,7 +103,7 @@ class Sfp(LaneContainer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SfpFromTrace(Container):
+class SfpFromTrace(BlockContainer):
     """``sfp`` without lengths: takes those in force in the trace, through `resolve`.
 
     Every other method raises an `InputError` that says so.
@@ -115,7 +116,7 @@ class SfpFromTrace(Container):
     exponent: ExponentCode = "fixed"
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """``sfp``, with the exponent's code where it is not fixed."""
         return "sfp" if self.exponent == "fixed" else f"sfp:exponent={self.exponent}"
 
@@ -135,6 +136,7 @@ class SfpFromTrace(Container):
             mantissa_bits=mantissa_bits,
             exponent_bits=MAX_EXPONENT_BITS if exponent_bits is None else exponent_bits,
             exponent=self.exponent,
+            block_values=self.block_values,
         )
 
     def _refuse(self) -> NoReturn:

@@ -43,7 +43,7 @@ class Masked(CodedContainer):
     group: int = JS_GROUP
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """``js`` or ``zvc``."""
         return "js" if self.group == JS_GROUP else "zvc"
 
@@ -89,6 +89,7 @@ class Gist(CodedContainer):
     mask: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.dpr not in ("none", *DPR):
             raise InputError(f"{self.name}: dpr={self.dpr} is not allowed: none, {', '.join(DPR)}")
 
@@ -98,7 +99,7 @@ class Gist(CodedContainer):
         return "gist++" if self.mask else "gist"
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """The name, with ``dpr=`` where values are rounded."""
         return self.name if self.dpr == "none" else f"{self.name}:dpr={self.dpr}"
 
@@ -179,7 +180,7 @@ class Binarize(PackedContainer):
     )
 
     @property
-    def spec(self) -> str:
+    def base_spec(self) -> str:
         """``gist-binarize``."""
         return self.family
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfpsim.containers.base import DEFAULT_BLOCK_VALUES
 from sfpsim.containers.lanes import LaneContainer, Streams, over_blocks
 from sfpsim.containers.registry import parse_container
 from sfpsim.errors import InputError
@@ -47,10 +48,10 @@ def _best_seconds(run: Call, repeats: int, sweep: NDArray[np.uint8]) -> float:
 def _memcpy(x: NDArray[Any], threads: int) -> Call:
     """Return a call that copies `x` in equal parts, one a thread."""
     copy = np.empty_like(x)
-    blocks = max(x.size >> 14, 1)
+    blocks, size = max(x.size // DEFAULT_BLOCK_VALUES, 1), DEFAULT_BLOCK_VALUES
 
     def part(first: int, last: int) -> None:
-        cut = slice(first << 14, x.size if last == blocks else last << 14)
+        cut = slice(first * size, x.size if last == blocks else last * size)
         np.copyto(copy[cut], x[cut])
 
     return lambda: over_blocks(part, blocks, threads)
@@ -59,7 +60,7 @@ def _memcpy(x: NDArray[Any], threads: int) -> Call:
 def _operations(
     container: LaneContainer, x: NDArray[Any], threads: int
 ) -> Iterator[tuple[str, Call]]:
-    streams = Streams.room_for(x)
+    streams = Streams.room_for(x, container.block_values)
     restored = np.empty_like(x)
     container.encode_into(x, streams)
     stored = container.encode(x)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sfpsim.containers.base import BLOCK_VALUES, Array, Container, Encoded, Sizes
+from sfpsim.containers.base import ROW_VALUES, Array, Container, Encoded, Sizes
 from sfpsim.formats import any_sign, format_of, words_of
 
 
@@ -97,19 +97,20 @@ def _check_rows(container: Container, x: Array, where: str) -> None:
 
 def _check_blocks_alone(container: Container, x: Array, where: str) -> None:
     """Where a container is blockwise, the first block alone is as it is in the tensor."""
-    if not container.blockwise or x.size <= BLOCK_VALUES:
+    size = container.block_values
+    if not container.blockwise or x.size <= size:
         return
-    first = np.ascontiguousarray(x).reshape(-1)[:BLOCK_VALUES]
+    first = np.ascontiguousarray(x).reshape(-1)[:size]
     signed = any_sign(x)
     alone = container.measure_blocks(first, signed=signed)
     together = container.measure_blocks(x, signed=signed)
     same = alone.payload_bytes[0] == together.payload_bytes[0]
     same &= alone.padding_bits[0] == together.padding_bits[0]
     _require(bool(same), where, "a block's sizes are its own")
-    rows = container.rows(x, signed=signed).payload_bits[: BLOCK_VALUES // 8]
+    rows = container.rows(x, signed=signed).payload_bits[: size // ROW_VALUES]
     mine = container.rows(first, signed=signed).payload_bits
     _require(np.array_equal(mine, rows), where, "a block's rows are its own")
-    quantized = np.ascontiguousarray(container.quantize(x)).reshape(-1)[:BLOCK_VALUES]
+    quantized = np.ascontiguousarray(container.quantize(x)).reshape(-1)[:size]
     _require(
         bits_equal(container.quantize(first), quantized), where, "a block's values are its own"
     )

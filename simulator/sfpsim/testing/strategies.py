@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from sfpsim.containers.base import BLOCK_VALUES, Array
+from sfpsim.containers.base import DEFAULT_BLOCK_VALUES, Array
 from sfpsim.formats import BF16, FORMATS, FP16, FP32, FloatFormat
 
 MAX_VALUES = 200
@@ -59,7 +59,7 @@ def _specials(fmt: FloatFormat) -> Array:
     return np.array(words, fmt.word_dtype).view(fmt.dtype)
 
 
-def edge_cases() -> dict[str, Array]:
+def edge_cases(block_values: int = DEFAULT_BLOCK_VALUES) -> dict[str, Array]:
     """Return named arrays: empty, one value, tails, several blocks, specials, 2-D; seeded."""
     cases: dict[str, Array] = {}
     for fmt in (FP32, BF16, FP16):
@@ -75,10 +75,10 @@ def edge_cases() -> dict[str, Array]:
             f"{fmt.name} zeros": np.zeros(500, fmt.dtype),
             f"{fmt.name} specials": _specials(fmt),
             f"{fmt.name} any words": _any_words(fmt, 3001, 4),
-            f"{fmt.name} three blocks": _like_training(fmt, 2 * BLOCK_VALUES + 5, 5),
+            f"{fmt.name} three blocks": _like_training(fmt, 2 * block_values + 5, 5),
             f"{fmt.name} 2-D, columns first": _like_training(fmt, 640, 6).reshape(64, 10).T,
         }
-    mixed = _like_training(FP32, 2 * BLOCK_VALUES, 7)
-    mixed[:BLOCK_VALUES] = _any_words(FP32, BLOCK_VALUES, 8)
+    mixed = _like_training(FP32, 2 * block_values, 7)
+    mixed[:block_values] = _any_words(FP32, block_values, 8)
     cases["fp32 raw block, then packed"] = mixed
     return cases

@@ -18,13 +18,13 @@ import msgspec
 import numpy as np
 import simpy
 
-from sfpsim.containers.base import BLOCK_VALUES
+from sfpsim.containers.base import DEFAULT_BLOCK_VALUES
 from sfpsim.hardware import kernels as k
 from sfpsim.hardware.channel import ChannelCounts, Channels
 from sfpsim.hardware.dram.device import Device, Fit, presets
 from sfpsim.hardware.machine import Detail, Machine, load_machine
 
-BLOCK_BYTES = BLOCK_VALUES * 4
+BLOCK_BYTES = DEFAULT_BLOCK_VALUES * 4
 BLOCKS = 48
 
 
