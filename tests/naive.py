@@ -6,7 +6,14 @@ import numpy as np
 
 from sfpsim.formats import format_of
 
-BLOCK = 16384
+
+def split_block(spec):
+    """Return a specification without its block size, and the size."""
+    for sign in ",:":
+        plain, found, size = spec.partition(f"{sign}block=")
+        if found:
+            return plain, int(size)
+    return spec, 16384
 
 
 def words(x):
@@ -169,9 +176,22 @@ def encode_block(block, spec, fmt, signed):
     return payload, stream, False, sizes, lengths
 
 
+def index_fields(block_values):
+    """Return the widths of an index entry's start, slot and payload length, by trial."""
+    longest, metadata = (
+        align(4 * block_values, 64) // 64,
+        align(-(-3 * block_values // 64), 64) // 64,
+    )
+    length, rest = len(f"{longest:b}"), 63 - len(f"{longest:b}") - len(f"{metadata:b}")
+    slots = max(n for n in range(rest) if ((1 << n) * longest - 1).bit_length() <= rest - n)
+    return rest - slots, slots, length
+
+
 def encode(spec, x):
     """Return payload, metadata, index, sizes and the rows' lengths."""
     fmt = format_of(x.dtype)
+    spec, block_values = split_block(spec)
+    start, slots, length = index_fields(block_values)
     quantized, nan_lost = quantize(spec, x)
     all_words = words(quantized)
     signed = any(w >> (fmt.bits - 1) for w in words(x))
@@ -179,10 +199,10 @@ def encode(spec, x):
     names = ("sign_bits", "exponent_bits", "mantissa_bits", "metadata_bits")
     total = dict.fromkeys(names, 0)
     raw_blocks, slot = 0, 0
-    for at in range(0, len(all_words), BLOCK):
-        block = encode_block(all_words[at : at + BLOCK], spec, fmt, signed)
-        entry = len(payload) // 64 + (slot << 29) + (len(block[0]) // 64 << 48)
-        entry += (len(block[1]) // 64 << 59) + (int(block[2]) << 63)
+    for at in range(0, len(all_words), block_values):
+        block = encode_block(all_words[at : at + block_values], spec, fmt, signed)
+        entry = len(payload) // 64 + (slot << start) + (len(block[0]) // 64 << start + slots)
+        entry += (len(block[1]) // 64 << start + slots + length) + (int(block[2]) << 63)
         index += entry.to_bytes(8, "little")
         payload, metadata = payload + block[0], metadata + block[1]
         slot += len(block[1]) > 0

@@ -380,12 +380,13 @@ def crest_block(block, fmt, kept, signed):
 def crest(spec, x):
     """Payload, metadata and index of crest."""
     fmt = format_of(x.dtype)
+    spec, block_values = naive.split_block(spec)
     sfp = "sfp" + spec[5:] if ":" in spec else "sfp:e=8"
     kept = naive.parse(sfp, fmt)[1]
     quantized = words(naive.quantize(sfp, x)[0])
     signed = any(w >> (fmt.bits - 1) for w in words(x))
     payload, metadata, index = b"", b"", b""
-    for block in groups(quantized, 16384):
+    for block in groups(quantized, block_values):
         data, heads, raw = crest_block(block, fmt, kept, signed)
         entry = len(payload) // 64 | len(metadata) // 64 << 31 | int(raw) << 63
         index += entry.to_bytes(8, "little")
@@ -666,8 +667,9 @@ def coded_text(spec, block, fmt):
 def coded(spec, x):
     """Payload and index of a container whose blocks are coded on their own."""
     fmt = format_of(x.dtype)
+    spec, block_values = naive.split_block(spec)
     payload, index = b"", b""
-    for block in groups(words(x), 16384):
+    for block in groups(words(x), block_values):
         data = bits_to_bytes(coded_text(spec, block, fmt))
         size = -(-len(data) // 64) * 64
         plain = -(-len(block) * fmt.bytes // 64) * 64

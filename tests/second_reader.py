@@ -46,7 +46,7 @@ def front(data):
     count = 1
     for size in header["shape"]:
         count *= size
-    assert header["blocks"] == -(-count // 16384)
+    assert header["blocks"] == -(-count // header.get("block_values", 16384))
     table = data[at : at + 12 * header["blocks"]]
     at += len(table) + 4
     index = data[at : at + header["index_bytes"]]
@@ -71,7 +71,8 @@ def read(data, block=None):
             continue
         assert zlib.crc32(mine + meta) == crc
         entry = number(index[8 * i : 8 * i + 8])
-        values = min(16384, count - 16384 * i)
+        block_values = header.get("block_values", 16384)
+        values = min(block_values, count - block_values * i)
         out += one_block(header, mine, meta, entry >> 63, values)
     return out
 

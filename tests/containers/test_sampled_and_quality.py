@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
-from sfpsim.containers.quality import Quality, quality
+from sfpsim.containers import quality as quality_module
+from sfpsim.containers import sampled
+from sfpsim.containers.base import with_key
+from sfpsim.containers.quality import Quality, quality, stored_quality
 from sfpsim.containers.registry import parse_container
 from sfpsim.containers.sampled import cyclic_sums, held_rows, store
 from sfpsim.errors import InputError
@@ -16,19 +19,21 @@ def training(values, seed=0):
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_whole_tensors_are_measured_exactly(spec):
-    container, x = parse_container(spec), training(40_001)
+@pytest.mark.parametrize("block", [64, 4160, 16384])
+def test_whole_tensors_are_measured_exactly(spec, block):
+    container, x = parse_container(with_key(spec, "block", block)), training(40_001)
     for runs in ([x], [x[:640], x[640:]]):
         stored = store(container, runs, full_values=x.size, signed=None)
         assert stored.sizes == container.measure(x)
         assert stored.total_bits_se == 0.0
-        assert stored.row_start.tolist() == [0, 2048, 4096]
+        assert stored.row_start.tolist() == list(range(0, 5001, block // 8))
 
 
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("full_values", [1000, 16384, 50_000, 100_003])
-def test_sampled_tensors_are_their_rows_repeated(spec, full_values):
-    container = parse_container(spec)
+@pytest.mark.parametrize("block", [64, 1024, 16384])
+def test_sampled_tensors_are_their_rows_repeated(spec, full_values, block):
+    container = parse_container(with_key(spec, "block", block))
     runs = [training(512, 1)[:256], training(512, 2)[:320]]
     stored = store(container, runs, full_values=full_values, signed=True)
     repeated = np.resize(np.concatenate(runs), -(-full_values // 8) * 8)
@@ -78,6 +83,20 @@ def test_what_is_no_float_travels_raw():
     empty = store(parse_container("gecko-bias"), [np.zeros(0, bool)], full_values=0, signed=None)
     assert empty.sizes.total_bits == 0
     assert empty.sizes.ratio is None
+
+
+@pytest.mark.parametrize("spec", ["js+crest", "mxfp4", "nvfp4", "zvc"])
+def test_long_tensors_are_worked_through_in_whole_blocks(spec, monkeypatch):
+    """Parts of about 3,000 values, and blocks of which none has a multiple of them."""
+    container, x = parse_container(with_key(spec, "block", 1088)), training(10_000)
+    x[::3] = 0
+    whole, said = container.measure(x), quality(x, container.quantize(x))
+    monkeypatch.setattr(sampled, "PART_VALUES", 3000)
+    monkeypatch.setattr(quality_module, "PART_VALUES", 3000)
+    assert store(container, [x], full_values=x.size, signed=None).sizes == whole
+    found = stored_quality(container, [x])
+    assert found.max_rel_error == said.max_rel_error
+    assert found.noise_power == pytest.approx(said.noise_power)
 
 
 @pytest.mark.parametrize(

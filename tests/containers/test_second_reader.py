@@ -15,7 +15,7 @@ SPECS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", [*SPECS, "gecko-delta:block=64", "crest:m=3,e=8,block=1024"])
 def test_files_are_read_by_a_reader_from_the_page(tmp_path, spec):
     container, raw = parse_container(spec), 0
     for x in edge_cases().values():

@@ -5,6 +5,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from sfpsim.containers.base import with_key
 from sfpsim.containers.bitstream import (
     Header,
     read_sfp,
@@ -100,6 +101,10 @@ def forged(path, **changes):
         {"dtype": "float64"},
         {"dtype": "float16"},
         {"dtype": "object"},
+        {"block_values": 0},
+        {"block_values": 8192},
+        {"block_values": 16448},
+        {"container": "gecko-bias:block=16448"},
         {"container": "sfp"},
         {"container": "gecko-delta"},
         {"container": "sfp:m=23,e=8"},
@@ -116,6 +121,20 @@ def test_hostile_headers_are_errors(tmp_path, changes):
         read_sfp(path)
 
 
+def test_the_header_names_blocks_of_another_size_alone(tmp_path):
+    """A file without the key has the default, as all had before there was one."""
+    path = tmp_path / "x.sfp"
+    write_sfp(path, parse_container("gecko-bias"), TENSOR)
+    assert b"block_values" not in path.read_bytes()
+    write_sfp(path, parse_container("gecko-bias:block=1024"), TENSOR)
+    assert b'"block_values":1024' in path.read_bytes()
+    forged(path, container="nothing")
+    assert verify_sfp(path).blocks == 17
+    forged(path, container="gecko-bias")
+    with pytest.raises(InputError, match="16384 values, the header says 1024"):
+        read_sfp(path)
+
+
 def test_what_is_no_file(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_sfp(tmp_path / "missing.sfp")
@@ -126,19 +145,22 @@ def test_what_is_no_file(tmp_path):
         write_sfp(tmp_path / "no" / "x.sfp", parse_container("fp32"), TENSOR)
 
 
+@pytest.mark.parametrize("size", [4160, 16384])
 @pytest.mark.parametrize("spec", BLOCKWISE)
-def test_a_block_is_read_alone(tmp_path, spec):
-    path, container = tmp_path / "x.sfp", parse_container(spec)
-    x = np.concatenate([TENSOR, np.zeros(16384, np.float32), TENSOR])
+def test_a_block_is_read_alone(tmp_path, spec, size):
+    path, container = tmp_path / "x.sfp", parse_container(with_key(spec, "block", size))
+    start = TENSOR[-size // 10 :]
+    x = np.concatenate([TENSOR[:size], start, np.zeros(size, np.float32), TENSOR[:size], start])
     write_sfp(path, container, x)
     whole = container.quantize(x)
-    for block in range(-(-x.size // 16384)):
-        part = whole[block * 16384 : (block + 1) * 16384]
+    assert verify_sfp(path).values_per_block == size
+    for block in range(-(-x.size // size)):
+        part = whole[block * size : (block + 1) * size]
         assert bits_equal(read_sfp_block(path, block), part)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    assert bits_equal(read_sfp_block(path, 0), whole[:16384])
+    assert bits_equal(read_sfp_block(path, 0), whole[:size])
     with pytest.raises(InputError, match="damaged"):
         read_sfp_block(path, 3)
     with pytest.raises(InputError, match="0 to 3"):

@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 
 from sfpsim.containers import baselines
+from sfpsim.containers.base import with_key
 from sfpsim.containers.registry import parse_container
 from sfpsim.errors import InputError
 from sfpsim.testing import specs
 from sfpsim.testing.contract import check_container
-from sfpsim.testing.strategies import edge_cases
+from sfpsim.testing.strategies import BLOCKS, edge_cases
 
 CASES = edge_cases()
 
 
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("spec", specs.BASELINES)
-def test_contract_on_edge_cases(spec):
+def test_contract_on_edge_cases(spec, block):
     pytest.importorskip(baselines.TOOLS[spec][0])
-    for x in CASES.values():
-        check_container(parse_container(spec), x)
+    for x in edge_cases(block).values():
+        check_container(parse_container(with_key(spec, "block", block)), x)
 
 
 @pytest.mark.parametrize("spec", specs.BASELINES)

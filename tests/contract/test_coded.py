@@ -7,11 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import naive_zoo
+from sfpsim.containers.base import with_key
 from sfpsim.containers.registry import parse_container
 from sfpsim.errors import InputError
 from sfpsim.testing import specs
 from sfpsim.testing.contract import check_container
-from sfpsim.testing.strategies import bit_patterns, edge_cases
+from sfpsim.testing.strategies import BLOCKS, bit_patterns, block_sizes, edge_cases
 
 CASES = edge_cases()
 QUICK = settings(
@@ -19,25 +20,27 @@ QUICK = settings(
 )
 
 
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("spec", [*specs.CODED, *specs.GIST])
-def test_contract_on_edge_cases(spec):
-    container = parse_container(spec)
-    assert container.spec == spec
-    for x in CASES.values():
+def test_contract_on_edge_cases(spec, block):
+    container = parse_container(with_key(spec, "block", block))
+    assert container.base_spec == spec
+    for x in edge_cases(block).values():
         check_container(container, x)
 
 
 @pytest.mark.parametrize("spec", [*specs.CODED, *specs.GIST])
 @QUICK
-@given(x=bit_patterns())
-def test_contract_on_any_bits(spec, x):
-    check_container(parse_container(spec), x)
+@given(x=bit_patterns(), block=block_sizes())
+def test_contract_on_any_bits(spec, x, block):
+    check_container(parse_container(with_key(spec, "block", block)), x)
 
 
 @pytest.mark.parametrize("spec", specs.CODED)
 @QUICK
-@given(x=bit_patterns())
-def test_bytes_are_those_of_the_naive_reference(spec, x):
+@given(x=bit_patterns(), block=block_sizes())
+def test_bytes_are_those_of_the_naive_reference(spec, x, block):
+    spec = with_key(spec, "block", block)
     stored = parse_container(spec).encode(x)
     assert (stored.payload, stored.index) == naive_zoo.coded(spec, x)
 
@@ -51,8 +54,10 @@ def compressible():
     return words.view(np.float32)
 
 
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("spec", specs.CODED)
-def test_blocks_that_shrink_are_those_of_the_naive_reference(spec):
+def test_blocks_that_shrink_are_those_of_the_naive_reference(spec, block):
+    spec = with_key(spec, "block", block)
     for x in (compressible(), compressible()[:777], CASES["bf16 three blocks"][:2000]):
         stored = parse_container(spec).encode(x)
         assert (stored.payload, stored.index) == naive_zoo.coded(spec, x)

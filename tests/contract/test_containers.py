@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, given, settings
 
 import naive
 from sfpsim.containers import registry
-from sfpsim.containers.lanes import Streams, over_blocks
+from sfpsim.containers.base import MOST_BLOCK_VALUES, with_key
+from sfpsim.containers.lanes import Streams, index_entry, over_blocks
 from sfpsim.errors import InputError
 from sfpsim.formats import FORMATS, format_of
 from sfpsim.testing import specs
 from sfpsim.testing.contract import ContractError, bits_equal, check_container
-from sfpsim.testing.strategies import bit_patterns, edge_cases
+from sfpsim.testing.strategies import BLOCKS, bit_patterns, block_sizes, edge_cases
 
 LOSSLESS = ["gecko-bias", "gecko-delta"]
 SFP = list(specs.SFP)
@@ -32,18 +33,19 @@ def test_every_family_is_checked():
     assert {spec.partition(":")[0] for spec in plain} == set(registry.BUILT_IN)
 
 
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("spec", SPECS)
-def test_contract_on_edge_cases(spec):
-    container = registry.parse_container(spec)
-    for x in CASES.values():
+def test_contract_on_edge_cases(spec, block):
+    container = registry.parse_container(with_key(spec, "block", block))
+    for x in edge_cases(block).values():
         check_container(container, x)
 
 
 @pytest.mark.parametrize("spec", SPECS)
 @QUICK
-@given(x=bit_patterns())
-def test_contract_on_any_bits(spec, x):
-    check_container(registry.parse_container(spec), x)
+@given(x=bit_patterns(), block=block_sizes())
+def test_contract_on_any_bits(spec, x, block):
+    check_container(registry.parse_container(with_key(spec, "block", block)), x)
 
 
 def agrees_with_naive(spec, x):
@@ -62,21 +64,47 @@ def agrees_with_naive(spec, x):
 def expected_metadata(spec, lengths):
     if "gecko-bias" in spec:
         return 3 * len(lengths)
-    blocks = [len(lengths[at : at + 2048]) for at in range(0, len(lengths), 2048)]
+    size = naive.split_block(spec)[1] // 8
+    blocks = [len(lengths[at : at + size]) for at in range(0, len(lengths), size)]
     return 3 * sum(b - -(-b // 8) for b in blocks) if "gecko-delta" in spec else 0
 
 
 @pytest.mark.parametrize("spec", [*LOSSLESS, *SFP])
 @QUICK
-@given(x=bit_patterns())
-def test_bytes_are_those_of_the_naive_reference(spec, x):
-    agrees_with_naive(spec, x)
+@given(x=bit_patterns(), block=block_sizes())
+def test_bytes_are_those_of_the_naive_reference(spec, x, block):
+    agrees_with_naive(with_key(spec, "block", block), x)
 
 
 @pytest.mark.parametrize("spec", [*LOSSLESS, "sfp:m=4,e=5", "sfp:m=4,e=6,exponent=gecko-delta"])
 @pytest.mark.parametrize("case", ["fp32 three blocks", "bf16 three blocks", "fp32 any words"])
-def test_long_tensors_are_those_of_the_naive_reference(spec, case):
-    agrees_with_naive(spec, CASES[case])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_long_tensors_are_those_of_the_naive_reference(spec, case, block):
+    agrees_with_naive(with_key(spec, "block", block), edge_cases(block)[case])
+
+
+@pytest.mark.parametrize(
+    ("block", "widths"),
+    [
+        (64, (31, 28, 3, 1)),
+        (1024, (31, 24, 7, 1)),
+        (16_384, (29, 19, 11, 4)),
+        (65_536, (28, 16, 13, 6)),
+    ],
+)
+def test_index_entries_of_the_docs(block, widths):
+    assert index_entry(block) == widths
+
+
+def test_index_entries_hold_the_longest_streams_of_two_billion_values():
+    for block in range(64, MOST_BLOCK_VALUES + 1, 64):
+        entry, longest = index_entry(block), 4 * block // 64
+        assert entry[:3] == naive.index_fields(block)
+        assert sum(entry) == 63
+        assert longest < 1 << entry.payload
+        assert 3 * block <= 512 * ((1 << entry.metadata) - 1)
+        assert (entry.most_blocks - 1) * longest < 1 << entry.start
+        assert entry.most_blocks * block >= 1 << 31
 
 
 @pytest.mark.parametrize("target", sorted(FORMATS))
@@ -158,9 +186,12 @@ def test_widths_that_no_exponent_needs_are_refused(row):
 
 @pytest.mark.parametrize("spec", ["gecko-bias", "sfp:m=4,exponent=gecko-delta", "sfp:m=2,e=4"])
 @pytest.mark.parametrize("threads", [2, 3, 7])
-def test_threads_share_the_blocks_and_change_no_byte(spec, threads):
-    container, x = registry.parse_container(spec), CASES["fp32 three blocks"]
-    stored, streams, back = container.encode(x), Streams.room_for(x), np.empty_like(x)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_threads_share_the_blocks_and_change_no_byte(spec, threads, block):
+    container = registry.parse_container(with_key(spec, "block", block))
+    x = CASES["fp32 three blocks"]
+    streams = Streams.room_for(x, block)
+    stored, back = container.encode(x), np.empty_like(x)
     blocks, _ = container.encode_into(x, streams, threads=threads)
     assert streams.payload[: blocks.payload_bytes.sum()].tobytes() == stored.payload
     assert streams.metadata[: blocks.metadata_bytes.sum()].tobytes() == stored.metadata

@@ -9,11 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from safetensors.numpy import load_file
 
 import naive_zoo
+from sfpsim.containers.base import with_key
 from sfpsim.containers.registry import parse_container
 from sfpsim.errors import InputError
 from sfpsim.testing import specs
 from sfpsim.testing.contract import check_container
-from sfpsim.testing.strategies import bit_patterns, edge_cases
+from sfpsim.testing.strategies import BLOCKS, bit_patterns, block_sizes, edge_cases
 
 CASES = edge_cases()
 FIXTURE = Path(__file__).parent.parent / "fixture" / "containers"
@@ -22,11 +23,12 @@ QUICK = settings(
 )
 
 
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("spec", specs.CREST)
-def test_contract_on_edge_cases(spec):
-    container = parse_container(spec)
-    assert container.spec == spec
-    for x in CASES.values():
+def test_contract_on_edge_cases(spec, block):
+    container = parse_container(with_key(spec, "block", block))
+    assert container.base_spec == spec
+    for x in edge_cases(block).values():
         check_container(container, x)
 
 
@@ -38,14 +40,15 @@ def agrees_with_naive(spec, x):
 
 @pytest.mark.parametrize("spec", specs.CREST)
 @QUICK
-@given(x=bit_patterns())
-def test_bytes_are_those_of_the_naive_reference(spec, x):
-    agrees_with_naive(spec, x)
+@given(x=bit_patterns(), block=block_sizes())
+def test_bytes_are_those_of_the_naive_reference(spec, x, block):
+    agrees_with_naive(with_key(spec, "block", block), x)
 
 
 @pytest.mark.parametrize("case", ["fp32 three blocks", "bf16 three blocks", "fp32 any words"])
-def test_long_tensors_are_those_of_the_naive_reference(case):
-    agrees_with_naive("crest", CASES[case])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_long_tensors_are_those_of_the_naive_reference(case, block):
+    agrees_with_naive(f"crest:block={block}", edge_cases(block)[case])
 
 
 def test_rows_are_the_blocks_bits():

@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, given, settings
 import naive
 import naive_zoo
 from sfpsim.containers.apack import apack_counts, apack_ranges
+from sfpsim.containers.base import with_key
 from sfpsim.containers.entropy import ans_shares, exponent_entropy, huffman_lengths
 from sfpsim.containers.registry import parse_container
 from sfpsim.errors import InputError
 from sfpsim.formats import exponent_counts, format_of
 from sfpsim.testing import specs
 from sfpsim.testing.contract import check_container
-from sfpsim.testing.strategies import bit_patterns, edge_cases
+from sfpsim.testing.strategies import BLOCKS, bit_patterns, block_sizes, edge_cases
 
 CASES = edge_cases()
 READERS = {
@@ -33,17 +34,18 @@ QUICK = settings(
 GAUSS = (np.random.default_rng(1).standard_normal(16384) * 0.05).astype(np.float32)
 
 
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("spec", specs.ENTROPY)
-def test_contract_on_edge_cases(spec):
-    for x in CASES.values():
-        check_container(parse_container(spec), x)
+def test_contract_on_edge_cases(spec, block):
+    for x in edge_cases(block).values():
+        check_container(parse_container(with_key(spec, "block", block)), x)
 
 
 @pytest.mark.parametrize("spec", specs.ENTROPY)
 @QUICK
-@given(x=bit_patterns())
-def test_contract_on_any_bits(spec, x):
-    check_container(parse_container(spec), x)
+@given(x=bit_patterns(), block=block_sizes())
+def test_contract_on_any_bits(spec, x, block):
+    check_container(parse_container(with_key(spec, "block", block)), x)
 
 
 @pytest.mark.parametrize("spec", specs.ENTROPY)

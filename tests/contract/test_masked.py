@@ -7,11 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import naive
+from sfpsim.containers.base import with_key
 from sfpsim.containers.registry import parse_container, parse_list
 from sfpsim.errors import InputError
 from sfpsim.testing import specs
 from sfpsim.testing.contract import bits_equal, check_container
-from sfpsim.testing.strategies import bit_patterns, edge_cases
+from sfpsim.testing.strategies import BLOCKS, bit_patterns, block_sizes, edge_cases
 
 CASES = edge_cases()
 QUICK = settings(
@@ -19,18 +20,19 @@ QUICK = settings(
 )
 
 
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("spec", specs.MASKED)
-def test_contract_on_edge_cases(spec):
+def test_contract_on_edge_cases(spec, block):
     assert parse_container(spec).spec == spec
-    for x in CASES.values():
-        check_container(parse_container(spec), x)
+    for x in edge_cases(block).values():
+        check_container(parse_container(with_key(spec, "block", block)), x)
 
 
 @pytest.mark.parametrize("spec", specs.MASKED)
 @QUICK
-@given(x=bit_patterns())
-def test_contract_on_any_bits(spec, x):
-    check_container(parse_container(spec), x)
+@given(x=bit_patterns(), block=block_sizes())
+def test_contract_on_any_bits(spec, x, block):
+    check_container(parse_container(with_key(spec, "block", block)), x)
 
 
 def test_what_is_not_zero_is_the_inner_containers():

@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, given, settings
 
 import naive
 import naive_zoo
+from sfpsim.containers.base import with_key
 from sfpsim.containers.registry import parse_container
 from sfpsim.formats import format_of
 from sfpsim.testing import specs
 from sfpsim.testing.contract import bits_equal, check_container
-from sfpsim.testing.strategies import bit_patterns, edge_cases
+from sfpsim.testing.strategies import BLOCKS, bit_patterns, block_sizes, edge_cases
 
 SPECS = specs.PACKED
-CASES = edge_cases()
 QUICK = settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
@@ -25,19 +25,20 @@ ALL_BF16 = np.arange(1 << 16, dtype=np.uint16).view(ml_dtypes.bfloat16)
 RANDOM_FP32 = RNG.integers(0, 1 << 32, 200_000, np.uint64).astype(np.uint32).view(np.float32)
 
 
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("spec", SPECS)
-def test_contract_on_edge_cases(spec):
-    container = parse_container(spec)
-    assert container.spec == spec
-    for x in CASES.values():
+def test_contract_on_edge_cases(spec, block):
+    container = parse_container(with_key(spec, "block", block))
+    assert container.base_spec == spec
+    for x in edge_cases(block).values():
         check_container(container, x)
 
 
 @pytest.mark.parametrize("spec", SPECS)
 @QUICK
-@given(x=bit_patterns())
-def test_bytes_and_values_are_those_of_the_naive_reference(spec, x):
-    container = parse_container(spec)
+@given(x=bit_patterns(), block=block_sizes())
+def test_bytes_and_values_are_those_of_the_naive_reference(spec, x, block):
+    container = parse_container(with_key(spec, "block", block))
     check_container(container, x)
     payload, metadata, values = naive_zoo.encode(spec, x)
     stored = container.encode(x)

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import resources
 
 import pytest
 
 from sfpsim.errors import InputError
+from sfpsim.experiment.network import simulate_network
 from sfpsim.experiment.sweep import (
     changed_machine,
     load_sweep,
@@ -18,6 +20,7 @@ from sfpsim.experiment.sweep import (
     run_point,
     run_sweep,
 )
+from sfpsim.trace.reader import open_trace
 
 SMALL = """
 network: dlrm_mlperf
@@ -32,6 +35,11 @@ def grid(tmp_path, text=SMALL):
     path = tmp_path / "grid.yaml"
     path.write_text(text)
     return path
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return open_trace(resources.files("sfpsim") / "sample" / "resnet8")
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +117,7 @@ def test_a_failing_point_does_not_stop_the_rest(tmp_path):
         ("network: resnet18\ncontainer: 'sfp:m={m}'", "does not have"),
         ("network: resnet18\ncontainer: bf16\nbatch: []", "empty"),
         ("network: resnet18\ncontainer: bf16\nbatch: many", "int"),
+        ("network: resnet18\ncontainer: bf16\nblock_values: 64.5", "int"),
         ("[1]", "mapping"),
         ("a: [", "no sweep"),
         ("network: resnet18\ncontainer: bf16\nmachine.codec.units: 3", "codec.units: .*no such"),
@@ -141,6 +150,47 @@ def test_short_keys_change_what_they_stand_for():
     ):
         with pytest.raises(InputError, match=match):
             changed_machine("sfp-2024", changes)
+
+
+BLOCKS = """
+network: dlrm_mlperf
+container: ["bf16", "weight=gecko-delta;activation=js+sfp:m={m},e=4", "sfp", int]
+m: 3
+lengths: [[2, 4]]
+block_values: [1024, 16384]
+"""
+
+
+def test_blocks_are_those_that_are_spelled_by_hand(tmp_path, profile):
+    results = run_sweep(load_sweep(grid(tmp_path, BLOCKS)), tmp_path / "out")
+    spelled = {
+        "bf16": "bf16:block=1024",
+        "weight=gecko-delta;activation=js+sfp:m=3,e=4":
+            "weight=gecko-delta:block=1024;activation=js+sfp:m=3,e=4,block=1024",
+        "sfp": "sfp:block=1024",
+        "int": "int:block=1024",
+    }  # fmt: skip
+    assert len(results) == 2 * len(spelled)
+    for found in results:
+        text = found.point.container
+        policy = spelled[text] if found.point.block_values == 1024 else text
+        _, by_hand = simulate_network(
+            "dlrm_mlperf", [policy], batch=1, profile=profile, lengths=(2.0, 4.0)
+        )
+        totals = by_hand.containers[0].totals
+        assert (found.time_ns, found.total_bits, found.energy_pj) == (
+            totals.time_ns, totals.total_bits, totals.energy_pj.total
+        )  # fmt: skip
+    line = results_table(results).decode().splitlines()[0]
+    assert "container" in line
+    assert "block_values" in line
+
+
+def test_blocks_that_cannot_be_are_the_points_error(tmp_path):
+    text = "network: dlrm_mlperf\ncontainer: [bf16, 'fp32:block=64']\nblock_values: [100]\n"
+    first, second = run_sweep(load_sweep(grid(tmp_path, text)), tmp_path / "out")
+    assert "block=100 is not allowed: a multiple of 64" in first.error
+    assert "given twice" in second.error
 
 
 EVERYTHING = """

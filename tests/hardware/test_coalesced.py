@@ -34,7 +34,9 @@ def tensors(chip, sizes):
     """Place plain tensors of so many values, one behind the other."""
     out, top, first = [], 0, 0
     for number, values in enumerate(sizes):
-        container = parse_container("fp32" if number % 2 else "bf16")
+        container = parse_container(
+            ("bf16", "fp32", "bf16:block=64", "fp32:block=1088")[number % 4]
+        )
         stored = store(container, [np.ones(64, np.float32)], full_values=values, signed=False)
         base = np.full((3, chip.memory.channels), top, np.int64)
         out.append(

@@ -24,7 +24,7 @@ from sfpsim.formats import FloatFormat, format_of
 
 Array = NDArray[Any]
 DEFAULT_BLOCK_VALUES = 16_384
-MOST_BLOCK_VALUES = 65_536  # a tensor of 2^32 values still fits the index of `LaneContainer`
+MOST_BLOCK_VALUES = 65_536  # up to here any tensor of 2^31 values fits `lanes.index_entry`
 BLOCK_STEP_VALUES = 64  # a group of gecko-delta; runs of a trace are multiples of it too
 STREAM_ALIGNMENT_BYTES = 64
 INDEX_ENTRY_BITS = 64
@@ -280,7 +280,7 @@ class Container(abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class BlockContainer(Container):
-    """A container whose blocks are as long as it is told; what all built-in ones are.
+    """A container whose blocks are as long as it is told; the built-in ones are such, or hold one.
 
     Attributes
     ----------

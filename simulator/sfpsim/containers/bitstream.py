@@ -33,12 +33,11 @@ MAX_HEADER_BYTES = 1 << 20
 MAX_VALUES = 1 << 48
 
 
-class Header(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
-):
+class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What stands before the streams; sizes are bytes.
 
-    `block_values` stands there where it is not the default, which older readers take.
+    `block_values` stands there where it is not the default, which older readers take;
+    `values_per_block` is one or the other.
     """
 
     container: str
@@ -50,7 +49,13 @@ class Header(
     payload_bytes: int
     metadata_bytes: int
     index_bytes: int
-    block_values: int = DEFAULT_BLOCK_VALUES
+    block_values: int | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def values_per_block(self) -> int:
+        """Values of a block; the last one may be shorter."""
+        given = self.block_values
+        return DEFAULT_BLOCK_VALUES if isinstance(given, msgspec.UnsetType) else given
 
 
 def _table(container: Container, x: Array, stored: Encoded) -> NDArray[np.void]:
@@ -77,7 +82,7 @@ def _block_checksums(table: NDArray[np.void], payload: bytes, metadata: bytes) -
 
 def _parts(container: Container, x: Array, name: str) -> list[bytes]:
     stored = container.encode(x)
-    table = _table(container, x, stored)
+    table, size = _table(container, x, stored), container.block_values
     header = msgspec.json.encode(
         Header(
             container=container.spec,
@@ -89,7 +94,7 @@ def _parts(container: Container, x: Array, name: str) -> list[bytes]:
             payload_bytes=len(stored.payload),
             metadata_bytes=len(stored.metadata),
             index_bytes=len(stored.index),
-            block_values=container.block_values,
+            block_values=msgspec.UNSET if size == DEFAULT_BLOCK_VALUES else size,
         )
     )
     if len(header) > MAX_HEADER_BYTES:
@@ -179,7 +184,7 @@ def _check_header(header: Header, left: int, path: Path) -> None:
     sizes = (header.blocks, header.payload_bytes, header.metadata_bytes, header.index_bytes)
     if any(not 0 <= n <= MAX_VALUES for n in (*header.shape, *sizes)) or len(header.shape) > 32:
         raise InputError(f"{path}: sizes in the header are out of range")
-    values, block = prod(header.shape), header.block_values
+    values, block = prod(header.shape), header.values_per_block
     if block < 1 or values > MAX_VALUES or header.blocks != -(-values // block):
         raise InputError(
             f"{path}: shape {header.shape} does not have {header.blocks} blocks of {block} values"
@@ -262,10 +267,10 @@ def read_sfp(path: str | Path) -> Array:
 
 def _container_of(header: Header) -> Container:
     container = parse_container(header.container)
-    if container.block_values != header.block_values:
+    if container.block_values != header.values_per_block:
         raise InputError(
             f"container {header.container!r} has blocks of {container.block_values} values, the "
-            f"header says {header.block_values}"
+            f"header says {header.values_per_block}"
         )
     return container
 
@@ -310,7 +315,8 @@ def _decode_alone(
             raise InputError(f"container {header.container!r} reads whole tensors only")
         step = len(index) // header.blocks
         entry = container.index_alone(index[step * block : step * (block + 1)])
-        values = min(header.block_values, prod(header.shape) - block * header.block_values)
+        size = header.values_per_block
+        values = min(size, prod(header.shape) - block * size)
         alone = Encoded(
             payload=payload,
             metadata=metadata,

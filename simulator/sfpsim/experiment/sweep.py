@@ -10,8 +10,9 @@ A sweep file is YAML: what is replayed, and lists of values. Every combination i
     codec_units: [1, 2, 4]
 
 Names in braces of `container` are keys of the grid; a container without them is one point
-for all their values. ``machine.PART.KEY`` changes one number of the machine; `bandwidth_gbps`,
-`codec_units` and `fifo_bytes` are short for what is changed most.
+for all their values. `block_values` stands for ``block=`` behind every container.
+``machine.PART.KEY`` changes one number of the machine; `bandwidth_gbps`, `codec_units` and
+`fifo_bytes` are short for what is changed most.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import msgspec
 import yaml
 
 from sfpsim._version import __version__
+from sfpsim.containers.policy import with_blocks
 from sfpsim.errors import InputError, one_of
 from sfpsim.experiment.compare import compare
 from sfpsim.experiment.network import simulate_network
@@ -40,7 +42,8 @@ from sfpsim.workload.layers import FUSIONS, OPTIMIZERS, RECOMPUTES, STASHES, Ste
 
 STEP_KEYS = ("lengths", "mode", "optimizer", "master_weights", "stash", "recompute", "fusion")
 KEYS = (
-    "trace", "network", "profile", "batch", "container", "machine", "detail", "sample", *STEP_KEYS,
+    "trace", "network", "profile", "batch", "container", "block_values", "machine", "detail",
+    "sample", *STEP_KEYS,
 )  # fmt: skip
 SHORT = {  # keys of the grid that change numbers of the machine; bandwidth: see `_channels`
     "bandwidth_gbps": ("memory.channels",),
@@ -58,6 +61,7 @@ class Point(Struct, frozen=True, kw_only=True):
     profile: str | None = None
     batch: int = 1
     container: str
+    block_values: int | None = None
     machine: str = "sfp-2024"
     detail: str | None = None
     sample: float | None = None
@@ -236,17 +240,19 @@ def run_point(point: Point) -> PointResult:
 
 
 def _replayed(point: Point) -> PointResult:
-    machine = changed_machine(point.machine, point.changes)
+    machine, policy = changed_machine(point.machine, point.changes), point.container
+    if point.block_values is not None:
+        policy = with_blocks(policy, point.block_values)
     if point.network is not None:
         profile = _sample() if point.profile is None else open_trace(point.profile)
         _, found = simulate_network(
-            point.network, [point.container], batch=point.batch, profile=profile,
+            point.network, [policy], batch=point.batch, profile=profile,
             machine=machine, detail=point.detail, sample=point.sample, mode=point.mode,
             lengths=_lengths(point), options=_options(point),
         )  # fmt: skip
     else:
         found = compare(
-            open_trace(str(point.trace)), [point.container], machine=machine,
+            open_trace(str(point.trace)), [policy], machine=machine,
             detail=point.detail, sample=point.sample,
         )  # fmt: skip
     totals = found.containers[0].totals

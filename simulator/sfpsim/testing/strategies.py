@@ -12,6 +12,7 @@ from sfpsim.containers.base import DEFAULT_BLOCK_VALUES, Array
 from sfpsim.formats import BF16, FORMATS, FP16, FP32, FloatFormat
 
 MAX_VALUES = 200
+BLOCKS = (64, 1024, DEFAULT_BLOCK_VALUES)
 
 
 @st.composite
@@ -38,6 +39,11 @@ def bit_patterns(draw: st.DrawFn, fmt: FloatFormat | None = None) -> Array:
     flat = np.array(words, fmt.word_dtype).view(fmt.dtype)
     columns = draw(st.sampled_from([d for d in range(1, 8) if flat.size % d == 0]))
     return flat.reshape(-1, columns) if draw(st.booleans()) else flat
+
+
+def block_sizes() -> st.SearchStrategy[int]:
+    """Draw the values of a block: so few that `bit_patterns` fill some, or the default."""
+    return st.sampled_from([64, 128, 192, *BLOCKS])
 
 
 def _like_training(fmt: FloatFormat, values: int, seed: int) -> Array:
