@@ -34,7 +34,8 @@ F64 = NDArray[np.float64]
 LENGTHS = ((2, 1 / 3), (4, 2 / 3))  # tiles at least, and share of the fraction asked for
 BATCHES = 8
 MOST = 0.85  # of all bytes: from there on windows are hardly cheaper than everything
-# Lines of block indices are up to a thousandth of the bytes, and the estimate leaves them out.
+# Lines of the index of blocks of 16,384 values are up to a thousandth of the bytes, and the
+# estimate leaves them out; what those of smaller blocks cost more, the windows show.
 RESOLUTION = 0.0005
 PARTS = ("dram", "decoder", "encoder", "metadata")
 
