@@ -1,6 +1,5 @@
 """The rule checker: every rule is kept at its limit and broken a cycle earlier."""
 
-
 import msgspec
 import numpy as np
 import pytest
