@@ -102,7 +102,7 @@ def test_index_entries_hold_the_longest_streams_of_two_billion_values():
         assert entry[:3] == naive.index_fields(block)
         assert sum(entry) == 63
         assert longest < 1 << entry.payload
-        assert 3 * block <= 512 * ((1 << entry.metadata) - 1)
+        assert 3 * block <= 8 * 512 * ((1 << entry.metadata) - 1)
         assert (entry.most_blocks - 1) * longest < 1 << entry.start
         assert entry.most_blocks * block >= 1 << 31
 
