@@ -99,9 +99,9 @@ for c in found.containers:
 # %% [markdown]
 # ## 3. Larger trainings
 #
-# ResNet-18 at a quarter of its width on Fashion-MNIST, five seeds each, paired: the same
-# weights and batches with the method and without. `models/experiments.py floats` trains
-# them.
+# ResNet-18 at a quarter of its width on Fashion-MNIST, a GPT on Shakespeare, and ResNet-8 in
+# every container, paired: the same weights and batches with the method and without.
+# `models/experiments.py NAME` trains them; docs/learned.md says how many seeds each has.
 
 # %%
 DOCS = next(
