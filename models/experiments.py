@@ -143,8 +143,8 @@ EXPERIMENTS = {
         runs=FP32 | {
             "quantum-integer": _method("quantum-integer", *INTEGER),
             "fixed-3": _method("fixed:3"),
-            "lsq-3": _method("lsq:3"),
-            "lsq-4": _method("lsq:4"),
+            "lsq-3": _method("lsq:3", "--length-lr", "0.0003"),
+            "lsq-4": _method("lsq:4", "--length-lr", "0.0003"),
             "profiled": _method("profiled:{out}/resnet18-short-fp32-{seed}"),
         },
     ),
