@@ -17,8 +17,8 @@ from sfpsim.hardware.dram.simulate import (
 )
 
 SLOTS = [
-    e.B_HEAD, e.B_HEAD + 1, e.B_TAIL, e.B_TAIL + 1, e.B_HIT, e.B_HIT + 1, e.B_ACTIVE, e.B_MISS,
-    e.B_IR, e.B_IW,
+    e.B_HEAD, e.B_HEAD + 1, e.B_TAIL, e.B_TAIL + 1, e.B_HIT, e.B_HIT + 1, e.B_ACTIVE,
+    e.B_HEAD + e.OWN, e.B_TAIL + e.OWN, e.B_MISS, e.B_MISS + 1,
 ]  # fmt: skip
 # Not state: the batch's place, a place in the pool, scratch.
 UNNAMED = [e.ST_NEXTIN, e.ST_WHICH, e.ST_LOG]
@@ -28,7 +28,7 @@ def queued(state):
     """All that wait, in the order of the queues that they wait in."""
     found = []
     walk = np.array([0, 0, -1])
-    while (request := periods._next_queued(walk, state.bk, state.rq, state.bq)) >= 0:
+    while (request := periods._next_queued(walk, state.bk, state.rq)) >= 0:
         found.append((walk[0], walk[1], state.rq[request, : e.Q_NEXT].tolist()))
     return found
 
@@ -37,7 +37,7 @@ def whole_state(state):
     """Everything that decides what comes, without the places that requests happen to have."""
     age = state.rq[:, e.Q_AGE]
     bk = state.bk.copy()
-    named = np.where(bk[:, SLOTS[:8]] >= 0, age[bk[:, SLOTS[:8]]], -1)
+    named = np.where(bk[:, SLOTS[:7]] >= 0, age[bk[:, SLOTS[:7]]], -1)
     waiting = bk[:, [e.B_HEAD, e.B_HEAD + 1]] >= 0
     hits = named[:, 4:6]
     bk[:, SLOTS] = 0
@@ -52,7 +52,7 @@ def whole_state(state):
         "heads": np.where(waiting, named[:, :2], -1).tolist(),
         "tails": np.where(waiting, named[:, 2:4], -1).tolist(),
         "active": named[:, 6].tolist(),
-        "tm": state.tm[: e.TM_READY].tolist(),
+        "tm": state.tm[: e.KEYS].tolist(),
         "rk": state.rk.tolist(),
         "ft": np.flatnonzero(state.ft).tolist(),
         "ft_counts": state.ft[state.ft != 0].tolist(),

@@ -297,7 +297,7 @@ def dram_state(count: int, device: Device) -> tuple[I64, ...]:
     """Return the engine's arrays of `count` channels: one more axis, in front."""
     tim = timings(device)
     states = [ChannelState(device, tim) for _ in range(count)]
-    st, bk, tm, rk, rq, _, fr, ft = (
+    st, bk, tm, rk, rq, fr, ft = (
         np.stack(arrays) for arrays in zip(*(s.arrays for s in states), strict=True)
     )
     wide = np.zeros((*rq.shape[:2], k.REQUEST_COLUMNS), np.int64)

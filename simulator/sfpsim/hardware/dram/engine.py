@@ -74,38 +74,41 @@ SLEEP_COLUMNS = 8
 # bk: a bank.
 B_ROW = 0  # open row, -1: none
 B_ACT = 1  # earliest activate or refresh by the bank's own commands
-B_HITS = 5  # columns since the activate
-B_GROUP = 6
-B_RANK = 7
-B_IR = 12  # positions of the oldest read and write hit in the bank's queue
-B_IW = 13
-B_COUNT = 14  # requests in the bank's queue
-B_HEAD = 16  # 2: oldest waiting read, write; -1: none
-B_TAIL = 18
-B_WAIT = 20  # 2: how many
-B_HIT = 22  # 2: oldest request to the open row; -1: none
-B_PASSED = 24  # hits past an older request
-B_LAST = 25  # last activate or column
-B_ACTIVE = 26  # the request that the row was opened for, until it is served; -1: none
-B_MISS = 27
+B_HITS = 2  # columns since the activate
+B_GROUP = 3
+B_RANK = 4
+B_PASSED = 5  # hits past an older request
+B_LAST = 6  # last activate or column
+B_ACTIVE = 7  # the request that the row was opened for, until it is served; -1: none
+B_COUNT = 8  # requests that a command could be chosen for: DRAMsim3's in its own queue, else all
+# Chains of requests, the first and the last of each; -1: none.
+B_HEAD = 9  # 3: waiting reads, waiting writes, the bank's own queue
+B_TAIL = 12
+B_HIT = 16  # 2: oldest read, write to the open row; -1: none
+B_MISS = 18  # 2: oldest waiting read, write to another row
 BANK_COLUMNS = 32
+OWN = 2  # the chain that is the bank's own queue
 
 # tm: by command, one entry a bank. The first four rows are when the bank may take it, with
 # all that other banks, groups and ranks did; the others are 0 where the bank's controller
 # wants the command and FAR where it does not.
 TM_ACT, TM_PRE, TM_RD, TM_WR = 0, 1, 2, 3
 WANT_ACT, WANT_PRE, WANT_RD, WANT_WR = 4, 5, 6, 7
-TM_READY = 8  # scratch: when the bank could take a command that it wants
-# By bank, of the command that it wants; FAR: none. What goes first is the least of a row.
-WANT_AGE = 9  # its request's age
-WANT_KEY = 10  # its kind above `KIND_SHIFT`, and the age
-WANT_LENGTH = 11  # its cycles on the command bus
-# Ramulator's, a row a command: ages of the requests for which it may go.
-HIT_AGE, MISS_AGE = 9, 10
-ACTIVE_AGE = 12  # 2, read and write: of the request that the row was opened for
-TM_ROWS = 14
+# By bank: how old a request is, above `AGE_SHIFT`, and the bank; FAR: none. What goes first is
+# the least of a row, and names its bank.
+KEYS = 8
+WANT_AGE = 8  # of the command that a bank wants
+WANT_KEY = 9  # as that, its kind above `KIND_SHIFT`
+MOVE = 8  # DRAMsim3's: 2, oldest waiting read, write, where the bank's queue has room
+WANT_LENGTH = 12  # cycles on the command bus of the command that a bank wants
+# Ramulator's, in place of WANT_ACT and so on: of the request that each command may go for.
+KEY_ACT, KEY_PRE, KEY_RD, KEY_WR = 8, 9, 10, 11
+ACTIVE_FIRST = -(1 << 61)  # added to the key of a request that the row was opened for
+TM_ROWS = 13
+AGE_SHIFT = 8  # there are up to 256 banks
+BANKS = (1 << AGE_SHIFT) - 1
 KIND_SHIFT = 56
-NO_AGE = (1 << KIND_SHIFT) - 1
+NO_AGE = (1 << KIND_SHIFT - AGE_SHIFT) - 1
 
 # rk: a rank.
 R_OPEN = 0  # banks with an open row
@@ -192,18 +195,19 @@ LOG_COLUMNS = 5  # cycle, command, bank (of all; a rank's first for its commands
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
-def _is_shaped(bk: Any, rk: Any, rq: Any, ft: Any) -> bool:
-    """Whether the rows of the state are as long as they have to be.
+def _check_shapes(bk: Any, rk: Any, rq: Any, ft: Any) -> None:
+    """Raise ValueError where the rows of the state are not as long as they have to be.
 
     Asked before a kernel's loop, this tells the compiler that they are: an element's address
     is then a shift and an addition, not a product with a number held in memory.
     """
-    return bool(
-        bk.shape[1] == BANK_COLUMNS
-        and rk.shape[1] == RANK_COLUMNS
-        and rq.shape[1] == REQUEST_COLUMNS
-        and ft.shape[1] == FILTER
-    )
+    if (
+        bk.shape[1] != BANK_COLUMNS
+        or rk.shape[1] != RANK_COLUMNS
+        or rq.shape[1] != REQUEST_COLUMNS
+        or ft.shape[1] != FILTER
+    ):
+        raise ValueError("the state's arrays are not those that ChannelState makes")
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -423,69 +427,72 @@ def close_counts(end: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any
             rk[rank, R_SINCE] = end
 
 
+# Requests that wait are chained, in the order in which they came.
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _append(b: int, queue: int, request: int, bk: Any, rq: Any) -> None:
+    """Put a request at the end of a chain of bank `b`."""
+    rq[request, Q_NEXT] = -1
+    tail = bk[b, B_TAIL + queue]
+    if tail < 0:
+        bk[b, B_HEAD + queue] = request
+    else:
+        rq[tail, Q_NEXT] = request
+    bk[b, B_TAIL + queue] = request
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _unlink(b: int, queue: int, request: int, bk: Any, rq: Any) -> bool:
+    """Take a request out of a chain of bank `b`; returns whether an older one stays in it."""
+    before, at = -1, bk[b, B_HEAD + queue]
+    while at != request:
+        before, at = at, rq[at, Q_NEXT]
+    after = rq[request, Q_NEXT]
+    if before < 0:
+        bk[b, B_HEAD + queue] = after
+    else:
+        rq[before, Q_NEXT] = after
+    if after < 0:
+        bk[b, B_TAIL + queue] = before
+    return bool(before >= 0)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _find_hit(b: int, kind: int, request: int, bk: Any, rq: Any) -> None:
+    """Keep the oldest read or write to the open row of bank `b`, searched from `request` on."""
+    row = bk[b, B_ROW]
+    while request >= 0 and (rq[request, Q_ROW] != row or rq[request, Q_WRITE] != kind):
+        request = rq[request, Q_NEXT]
+    bk[b, B_HIT + kind] = request
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _chained(request: int, key: int, rq: Any) -> int:
+    """The first request of address `key` from `request` of a chain on; -1: none."""
+    while request >= 0 and rq[request, Q_KEY] != key:
+        request = rq[request, Q_NEXT]
+    return request
+
+
 # DRAMsim3's controller. Reads and writes wait in two transaction queues (here: chained by
 # bank, in order of age), one a cycle moves to the queue of its bank, if that has room. A
 # bank's queue is served first ready, first come; banks take turns.
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
-def _d3_candidates(b: int, st: Any, bk: Any, tm: Any, rq: Any, bq: Any, tim: Any) -> None:
+def _d3_wants(b: int, bk: Any, tm: Any, rq: Any) -> None:
     """Note which commands bank `b` wants."""
-    tm[WANT_ACT, b] = tm[WANT_PRE, b] = tm[WANT_RD, b] = tm[WANT_WR, b] = FAR
-    count = bk[b, B_COUNT]
-    if not count:
-        return
-    row = bk[b, B_ROW]
-    if row < 0:
-        tm[WANT_ACT, b] = 0
-        return
-    hits = False
-    for i in range(count):
-        request = bq[b, i]
-        if rq[request, Q_ROW] != row:
-            continue
-        hits = True
-        if not rq[request, Q_WRITE]:
-            if tm[WANT_RD, b]:
-                tm[WANT_RD, b], bk[b, B_IR] = 0, i
-        elif tm[WANT_WR, b]:
-            free = True
-            for j in range(i):
-                before = bq[b, j]
-                if not rq[before, Q_WRITE] and rq[before, Q_KEY] == rq[request, Q_KEY]:
-                    free = False
-            if free:
-                tm[WANT_WR, b], bk[b, B_IW] = 0, i
-    if rq[bq[b, 0], Q_ROW] != row and (not hits or bk[b, B_HITS] >= 4):
-        tm[WANT_PRE, b] = 0
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
-def _d3_joined(b: int, st: Any, bk: Any, tm: Any, rq: Any, bq: Any, tim: Any) -> None:
-    """Note what bank `b` wants now that a request joined the end of its queue.
-
-    As `_d3_candidates` does, which looks at the whole queue.
-    """
-    last, row = bk[b, B_COUNT] - 1, bk[b, B_ROW]
-    request = bq[b, last]
-    if last == 0:
-        _d3_candidates(b, st, bk, tm, rq, bq, tim)
-        return
-    if row < 0 or rq[request, Q_ROW] != row:
-        return
-    if rq[bq[b, 0], Q_ROW] == row or bk[b, B_HITS] < 4:
-        tm[WANT_PRE, b] = FAR
-    if not rq[request, Q_WRITE]:
-        if tm[WANT_RD, b]:
-            tm[WANT_RD, b], bk[b, B_IR] = 0, last
-        return
-    if not tm[WANT_WR, b]:
-        return
-    for i in range(last):
-        before = bq[b, i]
-        if not rq[before, Q_WRITE] and rq[before, Q_KEY] == rq[request, Q_KEY]:
-            return
-    tm[WANT_WR, b], bk[b, B_IW] = 0, last
+    row, head = bk[b, B_ROW], bk[b, B_HEAD + OWN]
+    act = pre = read = write = FAR
+    if head >= 0 and row < 0:
+        act = 0
+    elif head >= 0:
+        read = 0 if bk[b, B_HIT] >= 0 else FAR
+        write = 0 if bk[b, B_HIT + 1] >= 0 else FAR
+        if rq[head, Q_ROW] != row and (bk[b, B_HITS] >= 4 or (read and write)):
+            pre = 0
+    tm[WANT_ACT, b], tm[WANT_PRE, b], tm[WANT_RD, b], tm[WANT_WR, b] = act, pre, read, write
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -500,44 +507,43 @@ def ready(b: int, tm: Any) -> int:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
-def _d3_earliest(tm: Any) -> int:
-    """As `_earliest`, with reads and writes, and without limits of the command bus."""
-    act, pre, rd, wr = tm[TM_ACT], tm[TM_PRE], tm[TM_RD], tm[TM_WR]
-    want_act, want_pre = tm[WANT_ACT], tm[WANT_PRE]
-    want_rd, want_wr = tm[WANT_RD], tm[WANT_WR]
-    ready_at = tm[TM_READY]
-    for b in range(ready_at.shape[0]):
-        row = min(max(act[b], want_act[b]), max(pre[b], want_pre[b]))
-        ready_at[b] = min(row, max(rd[b], want_rd[b]), max(wr[b], want_wr[b]))
-    at = FAR
-    for b in range(ready_at.shape[0]):
-        at = min(at, ready_at[b])
-    return at
+def _d3_first(first: int, end: int, clock: int, turn: int, tm: Any) -> int:
+    """When, not before `clock`, a bank from `first` to before `end` is ready, and its distance.
+
+    The cycle stands above `AGE_SHIFT`, the distance from `turn` below it, so that the least is
+    what goes first: the banks take turns.
+    """
+    act, pre = tm[TM_ACT, first:end], tm[TM_PRE, first:end]
+    rd, wr = tm[TM_RD, first:end], tm[TM_WR, first:end]
+    want_act, want_pre = tm[WANT_ACT, first:end], tm[WANT_PRE, first:end]
+    want_rd, want_wr = tm[WANT_RD, first:end], tm[WANT_WR, first:end]
+    offset, wrap = first - turn, tm.shape[1] - 1  # there is a power of two of banks
+    best = NEVER << AGE_SHIFT
+    for i in range(act.shape[0]):
+        row = min(max(act[i], want_act[i]), max(pre[i], want_pre[i]))
+        when = min(row, max(rd[i], want_rd[i]), max(wr[i], want_wr[i]))
+        when = min(max(when, clock), NEVER)
+        best = min(best, when << AGE_SHIFT | ((offset + i) & wrap))
+    return best
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_choose(clock: int, st: Any, bk: Any, tm: Any, tim: Any) -> None:
     """Choose the first bank, from the turn on, that is ready first, not before `clock`."""
-    banks = tm.shape[1]
-    low = high = -1  # banks that are being refreshed
-    if st[ST_PENDING]:
-        low = high = st[ST_TARGET]
-        if not tim[T_PERBANK]:
-            low = st[ST_TARGET] * tim[T_BANKS]
-            high = low + tim[T_BANKS] - 1
-    _d3_earliest(tm)
-    when_ready = tm[TM_READY]
-    if low >= 0:
-        when_ready[low : high + 1] = FAR
-    # Cycle and place behind the turn in one number; there are up to 256 banks, a power of two.
-    turn, wrap = st[ST_TURN] + 1, banks - 1
-    first = np.int64(NEVER) << 8
-    for b in range(banks):
-        when = min(max(when_ready[b], clock), NEVER)
-        first = min(first, when << 8 | ((b - turn) & wrap))
-    never = first >> 8 >= NEVER
-    st[ST_BESTAT], st[ST_VALID] = FAR if never else first >> 8, 1
-    st[ST_BEST] = -1 if never else (first + turn) & wrap
+    banks, turn = tm.shape[1], st[ST_TURN] + 1
+    alone = bk[turn - 1, B_COUNT] == st[ST_QUEUED]  # the bank of the last command, or none, waits
+    if alone and not st[ST_PENDING]:
+        when = min(max(ready(turn - 1, tm), clock), NEVER)
+        first = when << AGE_SHIFT | (banks - 1)
+    elif st[ST_PENDING]:  # without the banks that are being refreshed
+        low = st[ST_TARGET] if tim[T_PERBANK] else st[ST_TARGET] * tim[T_BANKS]
+        high = low + (1 if tim[T_PERBANK] else tim[T_BANKS])
+        first = min(_d3_first(0, low, clock, turn, tm), _d3_first(high, banks, clock, turn, tm))
+    else:
+        first = _d3_first(0, banks, clock, turn, tm)
+    never = first >> AGE_SHIFT >= NEVER
+    st[ST_BESTAT], st[ST_VALID] = FAR if never else first >> AGE_SHIFT, 1
+    st[ST_BEST] = -1 if never else (first + turn) & (banks - 1)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -561,44 +567,51 @@ def _d3_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
-def _d3_is_read_pending(b: int, key: int, bk: Any, rq: Any, bq: Any, ft: Any) -> int:
-    """The pending read of address `key` in bank `b`, -1: none; -2 - it: in the bank's queue."""
+def _d3_pending_read(b: int, key: int, bk: Any, rq: Any, ft: Any) -> tuple[int, bool]:
+    """The pending read of address `key` in bank `b`, -1: none; whether it is in its queue."""
     if not ft[0, key & (FILTER - 1)]:
-        return -1
-    request = bk[b, B_HEAD]
-    while request >= 0:
-        if rq[request, Q_KEY] == key:
-            return request
+        return -1, False
+    request = _chained(bk[b, B_HEAD], key, rq)
+    if request >= 0:
+        return request, False
+    request = bk[b, B_HEAD + OWN]
+    while request >= 0 and (rq[request, Q_KEY] != key or rq[request, Q_WRITE]):
         request = rq[request, Q_NEXT]
-    for i in range(bk[b, B_COUNT]):
-        if rq[bq[b, i], Q_KEY] == key and not rq[bq[b, i], Q_WRITE]:
-            return -2 - bq[b, i]
-    return -1
+    return request, True
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
-def _d3_is_write_pending(b: int, key: int, bk: Any, rq: Any, bq: Any, ft: Any) -> bool:
+def _d3_is_write_pending(b: int, key: int, bk: Any, rq: Any, ft: Any) -> bool:
     if not ft[1, key & (FILTER - 1)]:
         return False
-    request = bk[b, B_HEAD + 1]
-    while request >= 0:
-        if rq[request, Q_KEY] == key:
-            return True
+    if _chained(bk[b, B_HEAD + 1], key, rq) >= 0:
+        return True
+    request = bk[b, B_HEAD + OWN]
+    while request >= 0 and (rq[request, Q_KEY] != key or not rq[request, Q_WRITE]):
         request = rq[request, Q_NEXT]
-    found = False
-    for i in range(bk[b, B_COUNT]):
-        found |= rq[bq[b, i], Q_KEY] == key and rq[bq[b, i], Q_WRITE] == 1
-    return found
+    return bool(request >= 0)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _d3_movable(b: int, kind: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
+    """Note whether the oldest waiting read or write of bank `b` can move to its queue."""
+    head, key = bk[b, B_HEAD + kind], FAR
+    if head >= 0 and bk[b, B_COUNT] < tim[T_BANKQUEUE]:
+        key = rq[head, Q_AGE] << AGE_SHIFT | b
+    more = (1 if key < FAR else 0) - (1 if tm[MOVE + kind, b] < FAR else 0)
+    st[ST_MOVES + kind] += more
+    st[ST_MOVESUM + kind] += more * b
+    tm[MOVE + kind, b] = key
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_accept(
-    acc: int, write: int, cycle: int, st: Any, bk: Any, rq: Any, bq: Any, fr: Any, ft: Any, tim: Any
+    acc: int, write: int, cycle: int, st: Any, bk: Any, tm: Any, rq: Any, fr: Any, ft: Any, tim: Any
 ) -> None:
     """Take a request into the transaction queue, merge it or answer it."""
     row = field(acc, M_ROW, tim)
     b = bank_of(acc, row, tim)
-    if _d3_is_write_pending(b, acc, bk, rq, bq, ft):
+    if _d3_is_write_pending(b, acc, bk, rq, ft):
         if write:
             st[ST_MERGED] += 1
         else:
@@ -608,9 +621,8 @@ def _d3_accept(
             st[ST_LAST] = max(st[ST_LAST], cycle + 1)
         return
     if not write:
-        other = _d3_is_read_pending(b, acc, bk, rq, bq, ft)
-        if other != -1:
-            other = other if other >= 0 else -2 - other
+        other, _ = _d3_pending_read(b, acc, bk, rq, ft)
+        if other >= 0:
             rq[other, Q_MANY] += 1
             rq[other, Q_AT] += cycle
             return
@@ -618,18 +630,11 @@ def _d3_accept(
     request = fr[st[ST_FREE]]
     rq[request, Q_KEY], rq[request, Q_ROW], rq[request, Q_BANK] = acc, row, b
     rq[request, Q_WRITE], rq[request, Q_AT], rq[request, Q_MANY] = write, cycle, 1
-    rq[request, Q_AGE], rq[request, Q_NEXT] = st[ST_AGE], -1
+    rq[request, Q_AGE] = st[ST_AGE]
     st[ST_AGE] += 1
-    tail = bk[b, B_TAIL + write]
-    if bk[b, B_WAIT + write]:
-        rq[tail, Q_NEXT] = request
-    else:
-        bk[b, B_HEAD + write] = request
-        if bk[b, B_COUNT] < tim[T_BANKQUEUE]:
-            st[ST_MOVES + write] += 1
-            st[ST_MOVESUM + write] += b
-    bk[b, B_TAIL + write] = request
-    bk[b, B_WAIT + write] += 1
+    _append(b, write, request, bk, rq)
+    if bk[b, B_HEAD + write] == request:
+        _d3_movable(b, write, st, bk, tm, rq, tim)
     st[ST_READS + write] += 1
     ft[write, acc & (FILTER - 1)] += 1
 
@@ -641,62 +646,53 @@ def _d3_wants_drain(st: Any, tim: Any) -> bool:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
-def _d3_oldest(write: int, st: Any, bk: Any, rq: Any, tim: Any) -> int:
+def _d3_oldest(kind: int, st: Any, tm: Any) -> int:
     """The bank whose waiting read or write is the oldest of those that can move."""
-    if st[ST_MOVES + write] == 1:
-        return st[ST_MOVESUM + write]
-    best, which = FAR, -1
-    for b in range(bk.shape[0]):
-        if bk[b, B_WAIT + write] and bk[b, B_COUNT] < tim[T_BANKQUEUE]:
-            age = rq[bk[b, B_HEAD + write], Q_AGE]
-            if age < best:
-                best, which = age, b
-    return which
+    if st[ST_MOVES + kind] == 1:
+        return st[ST_MOVESUM + kind]
+    keys, best = tm[MOVE + kind], FAR
+    for b in range(keys.shape[0]):
+        best = min(best, keys[b])
+    return best & BANKS
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
-def _d3_move(st: Any, bk: Any, tm: Any, rq: Any, bq: Any, ft: Any, tim: Any) -> int:
+def _d3_move(st: Any, bk: Any, tm: Any, rq: Any, ft: Any, tim: Any) -> int:
     """Move one request to its bank's queue; returns the bank, -1: none moved.
 
-    A write to an address that a read still waits for ends the drain. Where the drain would
-    start again at once and that read is not in its bank's queue yet, DRAMsim3 stops for
-    good; here a read moves instead.
+    A write to an address that a read still waits for ends the drain; so no write is in a
+    bank's queue behind a read of its address. Where the drain would start again at once and
+    that read is not in its bank's queue yet, DRAMsim3 stops for good; here a read moves.
     """
     if not st[ST_DRAIN] and _d3_wants_drain(st, tim):
         st[ST_DRAIN] = st[ST_WRITES]
-    write = 1 if st[ST_DRAIN] > 0 else 0
-    if not st[ST_MOVES + write]:
+    kind = 1 if st[ST_DRAIN] > 0 else 0
+    if not st[ST_MOVES + kind]:
         return -1
-    b = _d3_oldest(write, st, bk, rq, tim)
-    request = bk[b, B_HEAD + write]
-    if write:
-        reader = _d3_is_read_pending(b, rq[request, Q_KEY], bk, rq, bq, ft)
-        if reader != -1:
+    b = _d3_oldest(kind, st, tm)
+    request = bk[b, B_HEAD + kind]
+    if kind:
+        reader, is_queued = _d3_pending_read(b, rq[request, Q_KEY], bk, rq, ft)
+        if reader >= 0:
             st[ST_DRAIN] = 0
-            if reader < 0 or not _d3_wants_drain(st, tim) or not st[ST_MOVES]:
+            if is_queued or not _d3_wants_drain(st, tim) or not st[ST_MOVES]:
                 return -1
-            write = 0
-            b = _d3_oldest(write, st, bk, rq, tim)
+            kind = 0
+            b = _d3_oldest(kind, st, tm)
             request = bk[b, B_HEAD]
         else:
             st[ST_DRAIN] -= 1
-    bk[b, B_HEAD + write] = rq[request, Q_NEXT]
-    bk[b, B_WAIT + write] -= 1
-    st[ST_READS + write] -= 1
-    place = bk[b, B_COUNT]
-    bq[b, place] = request
-    bk[b, B_COUNT] = place + 1
+    _unlink(b, kind, request, bk, rq)
+    _append(b, OWN, request, bk, rq)
+    st[ST_READS + kind] -= 1
     st[ST_QUEUED] += 1
-    if place + 1 == tim[T_BANKQUEUE]:  # full now: nothing waiting for it can move
-        st[ST_MOVES + write] -= 1
-        st[ST_MOVESUM + write] -= b
-        if bk[b, B_WAIT + 1 - write]:
-            st[ST_MOVES + 1 - write] -= 1
-            st[ST_MOVESUM + 1 - write] -= b
-    elif not bk[b, B_WAIT + write]:
-        st[ST_MOVES + write] -= 1
-        st[ST_MOVESUM + write] -= b
-    _d3_joined(b, st, bk, tm, rq, bq, tim)
+    bk[b, B_COUNT] += 1
+    _d3_movable(b, kind, st, bk, tm, rq, tim)
+    if bk[b, B_COUNT] == tim[T_BANKQUEUE]:
+        _d3_movable(b, 1 - kind, st, bk, tm, rq, tim)
+    if bk[b, B_HIT + kind] < 0 and rq[request, Q_ROW] == bk[b, B_ROW]:
+        bk[b, B_HIT + kind] = request
+    _d3_wants(b, bk, tm, rq)
     return b
 
 
@@ -709,8 +705,8 @@ def _d3_will_move(st: Any, tim: Any) -> bool:
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_issue(
-    b: int, cycle: int, allowed: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, bq: Any,
-    fr: Any, ft: Any, tim: Any, log: Any,
+    b: int, cycle: int, allowed: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, fr: Any,
+    ft: Any, tim: Any, log: Any,
 ) -> int:  # fmt: skip
     """Let bank `b` do its first ready command; returns 1 for a column, 0 for others.
 
@@ -721,50 +717,61 @@ def _d3_issue(
         if allowed == 1:
             return -1
         if bk[b, B_ROW] < 0:
-            row = rq[bq[b, 0], Q_ROW]
-            activate(b, row, cycle, st, bk, tm, rk, tim)
-            write_log(cycle, C_ACT, b, row, 0, st, tim, log)
+            head = bk[b, B_HEAD + OWN]
+            activate(b, rq[head, Q_ROW], cycle, st, bk, tm, rk, tim)
+            write_log(cycle, C_ACT, b, rq[head, Q_ROW], 0, st, tim, log)
+            for k in range(2):
+                _find_hit(b, k, head, bk, rq)
+            _d3_wants(b, bk, tm, rq)
         else:
-            precharge(b, cycle, st, bk, tm, rk, tim)
-            write_log(cycle, C_PRE, b, -1, 0, st, tim, log)
-        _d3_candidates(b, st, bk, tm, rq, bq, tim)
+            _d3_close(b, cycle, st, bk, tm, rk, rq, tim, log)
         return 0
     if allowed == 0:
         return -1
     read = max(tm[TM_RD, b], tm[WANT_RD, b]) <= cycle
-    write = max(tm[TM_WR, b], tm[WANT_WR, b]) <= cycle
-    if read and write:
-        write = bk[b, B_IW] < bk[b, B_IR]
-    place = bk[b, B_IW] if write else bk[b, B_IR]
-    request = bq[b, place]
-    closes, kind = tim[T_CLOSED] != 0, 1 if write else 0
+    kind = 1 if max(tm[TM_WR, b], tm[WANT_WR, b]) <= cycle else 0
+    if read and kind:  # what stands first in the queue
+        request = bk[b, B_HEAD + OWN]
+        while request != bk[b, B_HIT] and request != bk[b, B_HIT + 1]:
+            request = rq[request, Q_NEXT]
+        kind = rq[request, Q_WRITE]
+    request = bk[b, B_HIT + kind]
+    closes = tim[T_CLOSED] != 0
     _log_column(cycle, kind, closes, b, rq[request, Q_KEY], st, bk, tim, log)
     end = column(b, kind, cycle, closes, st, bk, tm, rk, tim)
-    if not write:
+    if not kind:
         many = rq[request, Q_MANY]
         st[ST_REPLIES] += many
         st[ST_LATENCY] += many * end - rq[request, Q_AT]
     ft[kind, rq[request, Q_KEY] & (FILTER - 1)] -= 1
     fr[st[ST_FREE]] = request
     st[ST_FREE] += 1
-    count = bk[b, B_COUNT] - 1
-    for i in range(place, count):
-        bq[b, i] = bq[b, i + 1]
-    bk[b, B_COUNT] = count
+    _unlink(b, OWN, request, bk, rq)
+    _find_hit(b, kind, rq[request, Q_NEXT], bk, rq)
     st[ST_QUEUED] -= 1
-    if count == tim[T_BANKQUEUE] - 1:
+    bk[b, B_COUNT] -= 1
+    if bk[b, B_COUNT] == tim[T_BANKQUEUE] - 1:
         for waiting in range(2):
-            if bk[b, B_WAIT + waiting]:
-                st[ST_MOVES + waiting] += 1
-                st[ST_MOVESUM + waiting] += b
-    _d3_candidates(b, st, bk, tm, rq, bq, tim)
+            _d3_movable(b, waiting, st, bk, tm, rq, tim)
+    if closes:
+        bk[b, B_HIT] = bk[b, B_HIT + 1] = -1
+    _d3_wants(b, bk, tm, rq)
     return 1
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _d3_close(
+    b: int, cycle: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any, log: Any
+) -> None:
+    precharge(b, cycle, st, bk, tm, rk, tim)
+    write_log(cycle, C_PRE, b, -1, 0, st, tim, log)
+    bk[b, B_HIT] = bk[b, B_HIT + 1] = -1
+    _d3_wants(b, bk, tm, rq)
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _d3_command(
-    cycle: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, bq: Any, fr: Any, ft: Any, tim: Any,
-    log: Any,
+    cycle: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, fr: Any, ft: Any, tim: Any, log: Any,
 ) -> None:  # fmt: skip
     """Issue the command of `cycle`, if one is ready; on dual-command devices two."""
     kind = -1
@@ -773,11 +780,9 @@ def _d3_command(
         if when <= cycle:
             kind = 0
             if b >= 0:
-                precharge(b, cycle, st, bk, tm, rk, tim)
-                write_log(cycle, C_PRE, b, -1, 0, st, tim, log)
-                _d3_candidates(b, st, bk, tm, rq, bq, tim)
+                _d3_close(b, cycle, st, bk, tm, rk, rq, tim, log)
             else:
-                _d3_do_refresh(cycle, st, bk, tm, rq, bq, tim, log)
+                _d3_do_refresh(cycle, st, bk, tm, tim, log)
             st[ST_VALID] = 0
     if kind < 0:
         if not st[ST_VALID]:
@@ -785,7 +790,7 @@ def _d3_command(
         if st[ST_BESTAT] > cycle:
             return
         kind = _d3_issue(
-            st[ST_BEST], cycle, 2, st, bk, tm, rk, rq, bq, fr, ft, tim, log
+            st[ST_BEST], cycle, 2, st, bk, tm, rk, rq, fr, ft, tim, log
         )  # fmt: skip
         st[ST_TURN] = st[ST_BEST]
         st[ST_VALID] = 0
@@ -795,15 +800,13 @@ def _d3_command(
         if st[ST_BESTAT] <= cycle:
             st[ST_TURN] = st[ST_BEST]
             _d3_issue(
-                st[ST_BEST], cycle, 1 - kind, st, bk, tm, rk, rq, bq, fr, ft, tim, log
+                st[ST_BEST], cycle, 1 - kind, st, bk, tm, rk, rq, fr, ft, tim, log
             )  # fmt: skip
             st[ST_VALID] = 0
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _d3_do_refresh(
-    cycle: int, st: Any, bk: Any, tm: Any, rq: Any, bq: Any, tim: Any, log: Any
-) -> None:
+def _d3_do_refresh(cycle: int, st: Any, bk: Any, tm: Any, tim: Any, log: Any) -> None:
     if tim[T_PERBANK]:
         # Its timings: tRFCb in the bank, tRFC (sic) in the others of the rank.
         target = st[ST_TARGET]
@@ -818,8 +821,6 @@ def _d3_do_refresh(
         rank = st[ST_TARGET]
         refresh_rank(rank, cycle, st, bk, tm, tim)
         write_log(cycle, C_REF, rank * tim[T_BANKS], -1, 0, st, tim, log)
-    for b in range(rank * tim[T_BANKS], (rank + 1) * tim[T_BANKS]):
-        _d3_candidates(b, st, bk, tm, rq, bq, tim)
     refresh_next(st, tim)
 
 
@@ -834,8 +835,8 @@ def _d3_moved(b: int, clock: int, st: Any, bk: Any, tm: Any) -> None:
         return
     when = max(ready(b, tm), clock)
     other = max(st[ST_BESTAT], clock)
-    banks, turn = bk.shape[0], st[ST_TURN]
-    mine, its = (b - turn - 1) % banks, (best - turn - 1) % banks
+    wrap, turn = tm.shape[1] - 1, st[ST_TURN] + 1
+    mine, its = (b - turn) & wrap, (best - turn) & wrap
     if when < other or (when == other and mine < its):
         st[ST_BESTAT], st[ST_BEST] = when, b
 
@@ -843,15 +844,14 @@ def _d3_moved(b: int, clock: int, st: Any, bk: Any, tm: Any) -> None:
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def run_dramsim3(
     address: Any, is_write: Any, arrival: Any, final: bool, st: Any, bk: Any, tm: Any, rk: Any,
-    rq: Any, bq: Any, fr: Any, ft: Any, tim: Any, log: Any,
+    rq: Any, fr: Any, ft: Any, tim: Any, log: Any,
 ) -> bool:  # fmt: skip
     """Run a channel on a batch; returns whether it is done with it (else the log is full).
 
     Without `final` it stops in the cycle in which the last request was taken, so that what
     comes next can come in the cycle after; with it, when nothing is left to do.
     """
-    if not _is_shaped(bk, rk, rq, ft):
-        return True
+    _check_shapes(bk, rk, rq, ft)
     total = address.shape[0]
     timed = arrival.shape[0] > 0
     shift = tim[T_SHIFT]
@@ -888,14 +888,14 @@ def run_dramsim3(
             st[ST_VALID] = 0
         st[ST_CLOCK] = cycle
         if takes <= cycle:
-            acc = np.int64(address[n] >> shift)
-            _d3_accept(acc, write, cycle, st, bk, rq, bq, fr, ft, tim)
+            acc = np.int64(address[n]) >> shift
+            _d3_accept(acc, write, cycle, st, bk, tm, rq, fr, ft, tim)
             st[ST_NEXTIN] = n + 1
             taken(cycle, st, tim)
             if st[ST_ACCEPTED] == cycle:
                 continue
-        _d3_command(cycle, st, bk, tm, rk, rq, bq, fr, ft, tim, log)
-        b = _d3_move(st, bk, tm, rq, bq, ft, tim)
+        _d3_command(cycle, st, bk, tm, rk, rq, fr, ft, tim, log)
+        b = _d3_move(st, bk, tm, rq, ft, tim)
         if b >= 0:
             _d3_moved(b, cycle + 1, st, bk, tm)
         st[ST_CLOCK] = cycle + 1
@@ -922,15 +922,6 @@ def mode_of(st: Any, tim: Any) -> int:
         ends = (over and tim[T_TURN] > 0) or writes <= tim[T_LOW]
         return 0 if not writes or (reads and ends) else 1
     return 1 if writes and (not reads or (over and writes >= tim[T_HIGH])) else 0
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
-def _find_hit(b: int, kind: int, request: int, bk: Any, rq: Any) -> None:
-    """Keep the oldest hit of bank `b`, searched from `request` on."""
-    row = bk[b, B_ROW]
-    while request >= 0 and rq[request, Q_ROW] != row:
-        request = rq[request, Q_NEXT]
-    bk[b, B_HIT + kind] = request
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -965,7 +956,8 @@ def _wants(b: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _note_wanted(b: int, kind: int, age: int, length: int, tm: Any, tim: Any) -> None:
-    tm[WANT_AGE, b], tm[WANT_KEY, b] = age, kind << KIND_SHIFT | age
+    key = age << AGE_SHIFT | b
+    tm[WANT_AGE, b], tm[WANT_KEY, b] = key, kind << KIND_SHIFT | key
     tm[WANT_LENGTH, b] = tim[length]
 
 
@@ -1138,21 +1130,56 @@ def next_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _earliest(row_from: int, column_from: int, mode: int, tm: Any) -> int:
-    """The first cycle in which any bank could take a command; notes it for each bank.
+    """The first cycle in which any bank could take a command that it wants.
 
-    Whole rows, so that the compiler makes vector code of it.
+    Whole rows, so that the compiler makes vector code of it; so in the functions below.
     """
     act, pre, col = tm[TM_ACT], tm[TM_PRE], tm[TM_RD + mode]
     want_act, want_pre, want_col = tm[WANT_ACT], tm[WANT_PRE], tm[WANT_RD + mode]
-    ready_at = tm[TM_READY]
-    for b in range(ready_at.shape[0]):
-        row = min(max(act[b], want_act[b]), max(pre[b], want_pre[b]))
-        row = max(row, row_from)
-        ready_at[b] = min(row, max(col[b], want_col[b], column_from))
     at = FAR
-    for b in range(ready_at.shape[0]):
-        at = min(at, ready_at[b])
+    for b in range(act.shape[0]):
+        row = min(max(act[b], want_act[b]), max(pre[b], want_pre[b]))
+        at = min(at, max(row, row_from), max(col[b], want_col[b], column_from))
     return at
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _least_key(at: int, row_from: int, column_from: int, mode: int, tm: Any) -> int:
+    """The least key of the commands that could go in cycle `at`."""
+    act, pre, col = tm[TM_ACT], tm[TM_PRE], tm[TM_RD + mode]
+    want_act, want_pre, want_col = tm[WANT_ACT], tm[WANT_PRE], tm[WANT_RD + mode]
+    keys, best = tm[WANT_KEY], FAR
+    for b in range(act.shape[0]):
+        row = min(max(act[b], want_act[b]), max(pre[b], want_pre[b]))
+        when = min(max(row, row_from), max(col[b], want_col[b], column_from))
+        best = min(best, keys[b] if when <= at else FAR)
+    return best
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _least_over(row_from: int, column_from: int, mode: int, tm: Any) -> int:
+    """When the command is over that leaves the command bus first."""
+    act, pre, col = tm[TM_ACT], tm[TM_PRE], tm[TM_RD + mode]
+    want_act, want_pre, want_col = tm[WANT_ACT], tm[WANT_PRE], tm[WANT_RD + mode]
+    length, over = tm[WANT_LENGTH], FAR
+    for b in range(act.shape[0]):
+        row = min(max(act[b], want_act[b]), max(pre[b], want_pre[b]))
+        when = min(max(row, row_from), max(col[b], want_col[b], column_from))
+        over = min(over, when + length[b])
+    return over
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _least_age(over: int, row_from: int, column_from: int, mode: int, tm: Any) -> int:
+    """The least age of the commands that are over at `over`."""
+    act, pre, col = tm[TM_ACT], tm[TM_PRE], tm[TM_RD + mode]
+    want_act, want_pre, want_col = tm[WANT_ACT], tm[WANT_PRE], tm[WANT_RD + mode]
+    length, ages, best = tm[WANT_LENGTH], tm[WANT_AGE], FAR
+    for b in range(act.shape[0]):
+        row = min(max(act[b], want_act[b]), max(pre[b], want_pre[b]))
+        when = min(max(row, row_from), max(col[b], want_col[b], column_from))
+        best = min(best, ages[b] if when + length[b] == over else FAR)
+    return best
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -1165,31 +1192,32 @@ def choose(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
     bank that would get a command on or after its refresh is due waits for the refresh.
     """
     mode = mode_of(st, tim)
-    banks = tm.shape[1]
     if mode != st[ST_MODE]:
         st[ST_MODE], st[ST_SERVED] = mode, 0
-        for b in range(banks):
-            _wants(b, st, bk, tm, rq, tim)
+        for b in range(tm.shape[1]):
+            if bk[b, B_COUNT]:  # others want what they did
+                _wants(b, st, bk, tm, rq, tim)
     row_from = max(st[ST_CLOCK], st[ST_ROWBUS])
     column_from = max(st[ST_CLOCK], st[ST_COLBUS])
-    at = _earliest(row_from, column_from, mode, tm)
+    last = st[ST_BEST]
+    alone = bk[last, B_COUNT] == st[ST_READS] + st[ST_WRITES] and not tim[T_TIMEOUT]
+    if alone:  # no other bank wants a command
+        at = _candidate(last, row_from, column_from, st, bk, tm)
+    else:
+        at = _earliest(row_from, column_from, mode, tm)
     if at >= st[ST_DUE] and (st[ST_READS] or st[ST_WRITES] or at < FAR):
         _choose_or_refresh(row_from, column_from, st, bk, tm, rq, tim)
         return
     st[ST_VALID], st[ST_BESTAT] = NONE, at
     if at == FAR:
         return
+    if alone and (not tim[T_OLDEST] or at + tm[WANT_LENGTH, last] < st[ST_DUE]):
+        _note_chosen(last, at, st, bk, tm)
+        return
     if tim[T_OLDEST]:
         _choose_over_first(row_from, column_from, st, bk, tm, rq, tim)
         return
-    ready_at, key = tm[TM_READY], tm[WANT_KEY]
-    best = FAR
-    for b in range(ready_at.shape[0]):
-        best = min(best, key[b] if ready_at[b] <= at else FAR)
-    b = 0
-    while key[b] != best or ready_at[b] > at:
-        b += 1
-    _note_chosen(b, at, st, bk, tm)
+    _note_chosen(_least_key(at, row_from, column_from, mode, tm) & BANKS, at, st, bk, tm)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -1205,10 +1233,10 @@ def _choose_or_refresh(
 ) -> None:  # fmt: skip
     """As `choose`, where nothing can go before the next refresh is due."""
     at = FAR
-    banks, when_ready = tm.shape[1], tm[TM_READY]
+    banks = tm.shape[1]
     for b in range(banks):
         if not _held(b, st, bk, tim):
-            at = min(at, when_ready[b])
+            at = min(at, _candidate(b, row_from, column_from, st, bk, tm))
     kind, when = next_refresh(st, bk, tm, tim)
     if when <= at:
         bank = st[ST_TARGET] if tim[T_PERBANK] else st[ST_TARGET] * tim[T_BANKS]
@@ -1220,7 +1248,8 @@ def _choose_or_refresh(
         return
     best = FAR
     for b in range(banks):
-        if when_ready[b] <= at and tm[WANT_KEY, b] < best and not _held(b, st, bk, tim):
+        when = _candidate(b, row_from, column_from, st, bk, tm)
+        if when <= at and tm[WANT_KEY, b] < best and not _held(b, st, bk, tim):
             best = tm[WANT_KEY, b]
             _note_chosen(b, at, st, bk, tm)
 
@@ -1230,20 +1259,13 @@ def _choose_over_first(
     row_from: int, column_from: int, st: Any, bk: Any, tm: Any, rq: Any, tim: Any
 ) -> None:  # fmt: skip
     """Choose the command that leaves the command bus first, then the oldest request's."""
-    ready_at, length, ages = tm[TM_READY], tm[WANT_LENGTH], tm[WANT_AGE]
-    over = FAR
-    for b in range(ready_at.shape[0]):
-        over = min(over, ready_at[b] + length[b])
+    mode = st[ST_MODE]
+    over = _least_over(row_from, column_from, mode, tm)
     if over >= st[ST_DUE]:
         _choose_near_refresh(False, row_from, column_from, st, bk, tm, rq, tim)
         return
-    age = FAR
-    for b in range(ready_at.shape[0]):
-        age = min(age, ages[b] if ready_at[b] + length[b] == over else FAR)
-    b = 0
-    while ages[b] != age or ready_at[b] + length[b] != over:
-        b += 1
-    _note_chosen(b, ready_at[b], st, bk, tm)
+    b = _least_age(over, row_from, column_from, mode, tm) & BANKS
+    _note_chosen(b, over - tm[WANT_LENGTH, b], st, bk, tm)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
@@ -1304,17 +1326,13 @@ def enqueue(
     st[ST_FREE] -= 1
     request = fr[st[ST_FREE]]
     rq[request, Q_KEY], rq[request, Q_ROW], rq[request, Q_BANK] = acc, row, b
-    rq[request, Q_WRITE], rq[request, Q_NEXT] = kind, -1
+    rq[request, Q_WRITE] = kind
     rq[request, Q_AT], rq[request, Q_AGE] = st[ST_CLOCK], st[ST_AGE]
     st[ST_AGE] += 1
     st[ST_READS + kind] += 1
+    bk[b, B_COUNT] += 1
     st[ST_COLUMNS + SLEEP_COLUMNS * bk[b, B_RANK] + SL_QUEUED] += 1
-    tail = bk[b, B_TAIL + kind]
-    if tail < 0:
-        bk[b, B_HEAD + kind] = request
-    else:
-        rq[tail, Q_NEXT] = request
-    bk[b, B_TAIL + kind] = request
+    _append(b, kind, request, bk, rq)
     if bk[b, B_HIT + kind] < 0 and bk[b, B_ROW] == row:
         bk[b, B_HIT + kind] = request
     if kind:
@@ -1327,31 +1345,20 @@ def is_queued(acc: int, b: int, bk: Any, rq: Any, ft: Any) -> bool:
     """Whether a write to access `acc` of bank `b` waits."""
     if not ft[1, acc & (FILTER - 1)]:
         return False
-    request = bk[b, B_HEAD + 1]
-    while request >= 0 and rq[request, Q_KEY] != acc:
-        request = rq[request, Q_NEXT]
-    return bool(request >= 0)
+    return bool(_chained(bk[b, B_HEAD + 1], acc, rq) >= 0)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _take(request: int, kind: int, b: int, st: Any, bk: Any, rq: Any, fr: Any) -> None:
     """Take a request out of its bank's queue; count it where it went past an older one."""
-    before, at = -1, bk[b, B_HEAD + kind]
-    while at != request:
-        before, at = at, rq[at, Q_NEXT]
-    after = rq[request, Q_NEXT]
-    if before < 0:
-        bk[b, B_HEAD + kind] = after
-    else:
-        rq[before, Q_NEXT] = after
+    if _unlink(b, kind, request, bk, rq):
         bk[b, B_PASSED] += 1
-    if after < 0:
-        bk[b, B_TAIL + kind] = before
     st[ST_READS + kind] -= 1
+    bk[b, B_COUNT] -= 1
     st[ST_COLUMNS + SLEEP_COLUMNS * bk[b, B_RANK] + SL_QUEUED] -= 1
     fr[st[ST_FREE]] = request
     st[ST_FREE] += 1
-    _find_hit(b, kind, after, bk, rq)
+    _find_hit(b, kind, rq[request, Q_NEXT], bk, rq)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -1475,11 +1482,10 @@ def _accept(
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def run_default(
     address: Any, is_write: Any, arrival: Any, final: bool, st: Any, bk: Any, tm: Any, rk: Any,
-    rq: Any, bq: Any, fr: Any, ft: Any, tim: Any, log: Any,
+    rq: Any, fr: Any, ft: Any, tim: Any, log: Any,
 ) -> bool:  # fmt: skip
     """Run a channel on a batch as `run_dramsim3` does, under our own controller."""
-    if not _is_shaped(bk, rk, rq, ft):
-        return True
+    _check_shapes(bk, rk, rq, ft)
     total = address.shape[0]
     timed = arrival.shape[0] > 0
     shift = tim[T_SHIFT]
@@ -1505,7 +1511,7 @@ def run_default(
                 if log.shape[0] and st[ST_LOG] + 8 > log.shape[0]:
                     return False
             st[ST_CLOCK] = cycle
-            acc = np.int64(address[n] >> shift)
+            acc = np.int64(address[n]) >> shift
             _accept(acc, kind, cycle, st, bk, tm, rk, rq, fr, ft, tim, log)
             st[ST_NEXTIN] = n + 1
             taken(cycle, st, tim)
@@ -1530,35 +1536,26 @@ def run_default(
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 def _r2_wants(b: int, st: Any, bk: Any, tm: Any, rq: Any) -> None:
-    """Note which commands bank `b` wants and how old the requests are that they are for.
-
-    B_MISS: the request of an activate or precharge.
-    """
-    mode, row = st[ST_MODE], bk[b, B_ROW]
-    tm[WANT_ACT, b] = tm[WANT_PRE, b] = tm[WANT_RD, b] = tm[WANT_WR, b] = FAR
-    tm[HIT_AGE, b] = tm[MISS_AGE, b] = tm[ACTIVE_AGE, b] = tm[ACTIVE_AGE + 1, b] = FAR
-    active = bk[b, B_ACTIVE]
+    """Note for which requests bank `b` wants commands."""
+    mode, active, head = st[ST_MODE], bk[b, B_ACTIVE], bk[b, B_HEAD + st[ST_MODE]]
+    act = pre = hit = FAR
+    if head >= 0 and not st[ST_PENDING]:
+        if bk[b, B_ROW] < 0:
+            act = _key(b, head, rq)
+        else:
+            if bk[b, B_HIT + mode] >= 0:
+                hit = _key(b, bk[b, B_HIT + mode], rq)
+            if active < 0 and bk[b, B_MISS + mode] >= 0:
+                pre = _key(b, bk[b, B_MISS + mode], rq)
+    tm[KEY_ACT, b], tm[KEY_PRE, b] = act, pre
+    tm[KEY_RD + mode, b], tm[KEY_WR - mode, b] = hit, FAR
     if active >= 0:
-        write = rq[active, Q_WRITE]
-        tm[WANT_RD + write, b] = 0
-        tm[ACTIVE_AGE + write, b] = rq[active, Q_AGE]
-    head = bk[b, B_HEAD + mode]
-    if head < 0 or st[ST_PENDING]:
-        return
-    if row < 0:
-        tm[WANT_ACT, b], bk[b, B_MISS] = 0, head
-        tm[MISS_AGE, b] = rq[head, Q_AGE]
-        return
-    hit = bk[b, B_HIT + mode]
-    if hit >= 0:
-        tm[WANT_RD + mode, b] = 0
-        tm[HIT_AGE, b] = rq[hit, Q_AGE]
-    if active < 0:
-        while head >= 0 and rq[head, Q_ROW] == row:
-            head = rq[head, Q_NEXT]
-        if head >= 0:
-            tm[WANT_PRE, b], bk[b, B_MISS] = 0, head
-            tm[MISS_AGE, b] = rq[head, Q_AGE]
+        tm[KEY_RD + rq[active, Q_WRITE], b] = _key(b, active, rq) + ACTIVE_FIRST
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _key(b: int, request: int, rq: Any) -> int:
+    return rq[request, Q_AGE] << AGE_SHIFT | b
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -1568,9 +1565,14 @@ def _r2_mode(st: Any, bk: Any, tm: Any, rq: Any, tim: Any) -> None:
         mode = 1
     elif mode and writes <= tim[T_LOW] and reads:
         mode = 0
-    if mode != st[ST_MODE]:
-        st[ST_MODE], st[ST_VALID] = mode, 0
-        for b in range(tm.shape[1]):
+    if mode == st[ST_MODE]:
+        return
+    st[ST_MODE] = mode
+    if not reads and not writes:
+        return
+    st[ST_VALID] = 0
+    for b in range(tm.shape[1]):
+        if bk[b, B_COUNT]:  # others want what they did
             _r2_wants(b, st, bk, tm, rq)
 
 
@@ -1591,41 +1593,79 @@ def _r2_refresh(st: Any, bk: Any, tm: Any, tim: Any) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
-def _r2_pick(cycle: int, part: int, st: Any, bk: Any, tm: Any, rq: Any) -> tuple[int, int, int]:
+def _r2_ready(b: int, tm: Any) -> int:
+    """The first cycle in which bank `b` could take a command that it wants."""
+    return min(
+        tm[TM_ACT, b] if tm[KEY_ACT, b] < FAR else FAR,
+        tm[TM_PRE, b] if tm[KEY_PRE, b] < FAR else FAR,
+        tm[TM_RD, b] if tm[KEY_RD, b] < FAR else FAR,
+        tm[TM_WR, b] if tm[KEY_WR, b] < FAR else FAR,
+    )
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _r2_earliest(tm: Any) -> int:
+    """The first cycle in which any bank could take a command that it wants."""
+    act, pre, rd, wr = tm[TM_ACT], tm[TM_PRE], tm[TM_RD], tm[TM_WR]
+    key_act, key_pre, key_rd, key_wr = tm[KEY_ACT], tm[KEY_PRE], tm[KEY_RD], tm[KEY_WR]
+    at = FAR
+    for b in range(act.shape[0]):
+        row = min(act[b] if key_act[b] < FAR else FAR, pre[b] if key_pre[b] < FAR else FAR)
+        column = min(rd[b] if key_rd[b] < FAR else FAR, wr[b] if key_wr[b] < FAR else FAR)
+        at = min(at, row, column)
+    return at
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _r2_is_alone(st: Any, bk: Any, fr: Any) -> bool:
+    """Whether all requests are for the bank of the last one that came."""
+    return bool(bk[st[ST_BEST], B_COUNT] == fr.shape[0] - st[ST_FREE])
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _r2_least(kind: int, first: int, end: int, cycle: int, tm: Any) -> int:
+    """The least key of commands of `kind`, or the one behind it, that could go in `cycle`.
+
+    Of banks `first` to before `end`.
+    """
+    one, other = tm[kind, first:end], tm[kind + 1, first:end]
+    key_one, key_other = tm[KEYS + kind, first:end], tm[KEYS + kind + 1, first:end]
+    best = FAR
+    for b in range(one.shape[0]):
+        best = min(best, key_one[b] if one[b] <= cycle else FAR)
+        best = min(best, key_other[b] if other[b] <= cycle else FAR)
+    return best
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _r2_pick(cycle: int, part: int, st: Any, bk: Any, tm: Any, fr: Any) -> tuple[int, int, int]:
     """The command of `cycle`: kind, bank, request. `part` 0: any, 1: columns, 2: others."""
-    mode = st[ST_MODE]
-    age = FAR
+    first, end, key = 0, tm.shape[1], FAR
+    if _r2_is_alone(st, bk, fr):
+        first, end = st[ST_BEST], st[ST_BEST] + 1
     if part < 2:
-        for write in range(2):
-            times, ages = tm[TM_RD + write], tm[ACTIVE_AGE + write]
-            for b in range(times.shape[0]):
-                age = min(age, ages[b] if times[b] <= cycle else FAR)
-        if age < FAR:
-            b = 0
-            while tm[ACTIVE_AGE, b] != age and tm[ACTIVE_AGE + 1, b] != age:
-                b += 1
-            return COLUMN, b, bk[b, B_ACTIVE]
-    if st[ST_PENDING]:
+        key = _r2_least(TM_RD, first, end, cycle, tm)
+    if part != 1 and key >= 0:
+        key = min(key, _r2_least(TM_ACT, first, end, cycle, tm))
+    if key == FAR:
         return NONE, -1, -1
-    misses = tm[MISS_AGE]
-    if part < 2:
-        times, ages = tm[TM_RD + mode], tm[HIT_AGE]
-        for b in range(times.shape[0]):
-            age = min(age, ages[b] if times[b] <= cycle else FAR)
-    if part != 1:
-        act, pre = tm[TM_ACT], tm[TM_PRE]
-        want_act, want_pre = tm[WANT_ACT], tm[WANT_PRE]
-        for b in range(act.shape[0]):
-            at = min(max(act[b], want_act[b]), max(pre[b], want_pre[b]))
-            age = min(age, misses[b] if at <= cycle else FAR)
-    if age == FAR:
-        return NONE, -1, -1
-    b = 0
-    while tm[HIT_AGE, b] != age and misses[b] != age:
-        b += 1
-    if misses[b] != age:
+    b, mode = key & BANKS, st[ST_MODE]
+    if key < 0:
+        return COLUMN, b, bk[b, B_ACTIVE]
+    if key == tm[KEY_RD + mode, b]:
         return COLUMN, b, bk[b, B_HIT + mode]
-    return (ACTIVATE if bk[b, B_ROW] < 0 else PRECHARGE), b, bk[b, B_MISS]
+    if bk[b, B_ROW] < 0:
+        return ACTIVATE, b, bk[b, B_HEAD + mode]
+    return PRECHARGE, b, bk[b, B_MISS + mode]
+
+
+@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+def _r2_find_miss(b: int, kind: int, bk: Any, rq: Any) -> None:
+    """Keep the oldest waiting read or write of bank `b` to another row than the open one."""
+    request, row = bk[b, B_HEAD + kind], bk[b, B_ROW]
+    while request >= 0 and rq[request, Q_ROW] == row:
+        request = rq[request, Q_NEXT]
+    bk[b, B_MISS + kind] = request
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -1641,6 +1681,7 @@ def _r2_issue(
         _log_column(at, write, closes, b, key, st, bk, tim, log)
         if bk[b, B_ACTIVE] == request:
             bk[b, B_ACTIVE] = -1
+            bk[b, B_COUNT] -= 1
             fr[st[ST_FREE]] = request
             st[ST_FREE] += 1
         else:
@@ -1657,11 +1698,13 @@ def _r2_issue(
         activate(b, rq[request, Q_ROW], at, st, bk, tm, rk, tim)
         _take(request, write, b, st, bk, rq, fr)
         st[ST_FREE] -= 1  # it keeps its place
+        bk[b, B_COUNT] += 1
         if write:
             ft[1, rq[request, Q_KEY] & (FILTER - 1)] -= 1
         bk[b, B_ACTIVE] = request
         for k in range(2):
             _find_hit(b, k, bk[b, B_HEAD + k], bk, rq)
+            _r2_find_miss(b, k, bk, rq)
     else:
         precharge(b, at, st, bk, tm, rk, tim)
         write_log(at, C_PRE, b, -1, 0, st, tim, log)
@@ -1674,7 +1717,7 @@ def _r2_command(
     cycle: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, fr: Any, ft: Any, tim: Any, log: Any
 ) -> None:
     for part in range(1, 3) if tim[T_DUAL] else range(1):
-        kind, b, request = _r2_pick(cycle, part, st, bk, tm, rq)
+        kind, b, request = _r2_pick(cycle, part, st, bk, tm, fr)
         if kind != NONE:
             _r2_issue(kind, b, request, cycle, st, bk, tm, rk, rq, fr, ft, tim, log)
         elif st[ST_PENDING] and part != 1:
@@ -1697,11 +1740,10 @@ def _r2_command(
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def run_ramulator(
     address: Any, is_write: Any, arrival: Any, final: bool, st: Any, bk: Any, tm: Any, rk: Any,
-    rq: Any, bq: Any, fr: Any, ft: Any, tim: Any, log: Any,
+    rq: Any, fr: Any, ft: Any, tim: Any, log: Any,
 ) -> bool:  # fmt: skip
     """Run a channel on a batch as `run_dramsim3` does, under Ramulator's controller."""
-    if not _is_shaped(bk, rk, rq, ft):
-        return True
+    _check_shapes(bk, rk, rq, ft)
     total = address.shape[0]
     timed = arrival.shape[0] > 0
     shift = tim[T_SHIFT]
@@ -1720,12 +1762,16 @@ def run_ramulator(
                     takes = max(takes, np.int64(arrival[n]))
         if not st[ST_PENDING]:
             _r2_mode(st, bk, tm, rq, tim)
-        if not st[ST_VALID]:
-            st[ST_BESTAT], st[ST_VALID] = _d3_earliest(tm), 1
-        cycle = st[ST_BESTAT]
-        if st[ST_PENDING]:
-            cycle = min(cycle, _r2_refresh(st, bk, tm, tim)[1])
-        cycle = min(takes, max(cycle, st[ST_CLOCK]))
+        cycle = takes
+        if takes > st[ST_CLOCK]:  # else nothing can come before
+            if not st[ST_VALID]:
+                alone = _r2_is_alone(st, bk, fr)
+                st[ST_BESTAT] = _r2_ready(st[ST_BEST], tm) if alone else _r2_earliest(tm)
+                st[ST_VALID] = 1
+            cycle = st[ST_BESTAT]
+            if st[ST_PENDING]:
+                cycle = min(cycle, _r2_refresh(st, bk, tm, tim)[1])
+            cycle = min(takes, max(cycle, st[ST_CLOCK]))
         if cycle >= FAR and st[ST_DUE] >= st[ST_LAST]:
             return True
         if st[ST_DUE] <= cycle:
@@ -1738,7 +1784,7 @@ def run_ramulator(
             continue
         st[ST_CLOCK] = cycle
         if takes <= cycle:
-            acc = np.int64(address[n] >> shift)
+            acc = np.int64(address[n]) >> shift
             row = field(acc, M_ROW, tim)
             b = bank_of(acc, row, tim)
             st[ST_NEXTIN] = n + 1
@@ -1752,13 +1798,14 @@ def run_ramulator(
                     st[ST_LATENCY] += 1
                     st[ST_LAST] = max(st[ST_LAST], cycle + 1)
             else:
-                enqueue(acc, row, b, kind, st, bk, rq, fr, ft)
-                before = ready(b, tm)
+                request = enqueue(acc, row, b, kind, st, bk, rq, fr, ft)
+                st[ST_BEST] = b
+                if bk[b, B_MISS + kind] < 0 and row != bk[b, B_ROW]:
+                    bk[b, B_MISS + kind] = request
+                st[ST_VALID] = st[ST_VALID] and _r2_ready(b, tm) > st[ST_BESTAT]
                 _r2_wants(b, st, bk, tm, rq)
-                if before > st[ST_BESTAT]:  # it was not what comes first
-                    st[ST_BESTAT] = min(st[ST_BESTAT], ready(b, tm))
-                else:
-                    st[ST_VALID] = 0
+                if st[ST_VALID]:  # it was not what comes first
+                    st[ST_BESTAT] = min(st[ST_BESTAT], _r2_ready(b, tm))
             continue
         _r2_command(cycle, st, bk, tm, rk, rq, fr, ft, tim, log)
         st[ST_VALID] = 0

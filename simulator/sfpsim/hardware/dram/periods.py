@@ -88,8 +88,8 @@ BANK_RULES = _rules(
     time=[e.B_ACT, e.B_LAST],
     count=[e.B_HITS, e.B_PASSED],
     free=[
-        e.B_HEAD, e.B_HEAD + 1, e.B_TAIL, e.B_TAIL + 1, e.B_HIT, e.B_HIT + 1, e.B_ACTIVE,
-        e.B_MISS, e.B_IR, e.B_IW,
+        *range(e.B_HEAD, e.B_HEAD + 3), *range(e.B_TAIL, e.B_TAIL + 3),
+        e.B_HIT, e.B_HIT + 1, e.B_MISS, e.B_MISS + 1, e.B_ACTIVE,
     ],
 )  # fmt: skip
 HITS_MATTER = 4  # columns since the activate, beyond which more make no difference
@@ -210,23 +210,18 @@ def _same_request(n: int, place: int, request: int, period: int, rq: Any, kept: 
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _next_queued(walk: Any, bk: Any, rq: Any, bq: Any) -> int:
+def _next_queued(walk: Any, bk: Any, rq: Any) -> int:
     """The next request of a walk over all that wait: bank by bank, queue by queue; -1: end.
 
-    `walk`: bank, queue (0, 1: waiting reads, writes; 2: the bank's queue; 3: the one that
-    the row was opened for), place or request.
+    `walk`: bank, queue (a chain; 3: the one that the row was opened for), request.
     """
     while walk[0] < bk.shape[0]:
         b, queue, at = walk[0], walk[1], walk[2]
-        if queue < 2:
+        if queue <= e.OWN:
             request = bk[b, e.B_HEAD + queue] if at == -1 else rq[at, e.Q_NEXT]
             if request >= 0:
                 walk[2] = request
                 return request
-        elif queue == 2:
-            if at + 1 < bk[b, e.B_COUNT]:
-                walk[2] = at + 1
-                return bq[b, at + 1]
         elif at == -1 and bk[b, e.B_ACTIVE] >= 0:
             walk[2] = 0
             return bk[b, e.B_ACTIVE]
@@ -246,7 +241,7 @@ def _copy(at: int, part: Any, kept: Any) -> int:
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _keep(n: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, bq: Any, kept: Any) -> None:
+def _keep(n: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, kept: Any) -> None:
     """Keep the state after `n` requests."""
     kept[H_BASE] = n
     at = HEADER
@@ -256,11 +251,11 @@ def _keep(n: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, bq: Any, kept: An
     walk = kept[H_QUEUED + 1 : H_QUEUED + 4]
     walk[0], walk[1], walk[2] = 0, 0, -1
     count = 0
-    request = _next_queued(walk, bk, rq, bq)
+    request = _next_queued(walk, bk, rq)
     while request >= 0:
         _keep_request(count, walk[0] << 2 | walk[1], request, rq, kept)
         count += 1
-        request = _next_queued(walk, bk, rq, bq)
+        request = _next_queued(walk, bk, rq)
     kept[H_QUEUED] = count
 
 
@@ -313,20 +308,18 @@ def _same_times(period: int, cycles: int, clock: int, old: Any, tm: Any) -> bool
     for row in range(e.WANT_ACT):
         for b in range(banks):
             same &= _moved(old[row * banks + b], tm[row, b], cycles, clock)
-    for row in range(e.WANT_ACT, e.TM_READY):
+    for row in range(e.WANT_ACT, e.KEYS):
         for b in range(banks):
             same &= old[row * banks + b] == tm[row, b]
-    for row in range(e.WANT_AGE, e.TM_ROWS):  # ages
+    for row in range(e.KEYS, e.TM_ROWS):  # ages
         for b in range(banks):
             more = tm[row, b] - old[row * banks + b]
-            same &= more == 0 or more == period
+            same &= more == 0 or more == period << e.AGE_SHIFT
     return same
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _is_repeated(
-    n: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, bq: Any, tim: Any, kept: Any
-) -> bool:
+def _is_repeated(n: int, st: Any, bk: Any, tm: Any, rk: Any, rq: Any, tim: Any, kept: Any) -> bool:
     """Whether the state after `n` requests is the kept one, shifted."""
     period = n - kept[H_BASE]
     at = HEADER
@@ -353,12 +346,12 @@ def _is_repeated(
     walk[0], walk[1], walk[2] = 0, 0, -1
     kept[H_STAYED], kept[H_FOLLOWED] = -1, FAR
     count = 0
-    request = _next_queued(walk, bk, rq, bq)
+    request = _next_queued(walk, bk, rq)
     while request >= 0:
         if not _same_request(count, walk[0] << 2 | walk[1], request, period, rq, kept):
             return False
         count += 1
-        request = _next_queued(walk, bk, rq, bq)
+        request = _next_queued(walk, bk, rq)
     return bool(count == kept[H_QUEUED] and kept[H_STAYED] < kept[H_FOLLOWED])
 
 
@@ -386,7 +379,7 @@ def _first_meeting(first: int, end: int, number: int, shift: int, address: Any) 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _distinct_end(
-    n: int, end: int, window: int, age: int, rq: Any, bk: Any, bq: Any, address: Any, tim: Any,
+    n: int, end: int, window: int, age: int, rq: Any, bk: Any, address: Any, tim: Any,
     kept: Any,
 ) -> int:  # fmt: skip
     """Up to where no request, from `n` on, is of an access that one of `window` before is of.
@@ -403,7 +396,7 @@ def _distinct_end(
         low, high = min(low, number), max(high, number)
     walk = kept[H_QUEUED + 1 : H_QUEUED + 4]
     walk[0], walk[1], walk[2] = 0, 0, -1
-    request = _next_queued(walk, bk, rq, bq)
+    request = _next_queued(walk, bk, rq)
     while request >= 0:
         number = rq[request, e.Q_KEY]
         if rq[request, e.Q_AGE] <= kept[H_STAYED]:
@@ -411,7 +404,7 @@ def _distinct_end(
         last = n + window - (age - rq[request, e.Q_AGE])  # that it could still wait for
         if low <= number <= high and _meets(n, min(last + 1, near), number, shift, address):
             return n
-        request = _next_queued(walk, bk, rq, bq)
+        request = _next_queued(walk, bk, rq)
     stride = (np.int64(address[n]) >> shift) - (np.int64(address[n - period]) >> shift)
     budget = 4 * period + 64
     i = n
@@ -445,7 +438,7 @@ def _distinct_end(
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _periods(
     n: int, lookup: int, address: Any, is_write: Any, arrival: Any, st: Any, bk: Any, tm: Any,
-    rq: Any, bq: Any, tim: Any, kept: Any,
+    rq: Any, tim: Any, kept: Any,
 ) -> int:  # fmt: skip
     """How many periods can be left out; 0: none."""
     period = n - kept[H_BASE]
@@ -476,13 +469,13 @@ def _periods(
     walk = kept[H_QUEUED + 1 : H_QUEUED + 4]
     walk[0], walk[1], walk[2] = 0, 0, -1
     writes = reads = waiting = False
-    request = _next_queued(walk, bk, rq, bq)
+    request = _next_queued(walk, bk, rq)
     while request >= 0:
         if rq[request, e.Q_AGE] > kept[H_STAYED]:
             oldest = min(oldest, rq[request, e.Q_AGE])
         writes |= rq[request, e.Q_WRITE] == 1
         waiting |= rq[request, e.Q_WRITE] == 0
-        request = _next_queued(walk, bk, rq, bq)
+        request = _next_queued(walk, bk, rq)
     window = st[e.ST_AGE] - oldest
     if count <= 0 or count * period < window or period > rq.shape[0]:
         return 0
@@ -493,7 +486,7 @@ def _periods(
         return 0  # a write waits for a read of its address, which no count tells
     if lookup == MERGING or (writes and (reads or lookup == MERGING_WRITES)):
         end = _distinct_end(
-            n, n + count * period, window + period, st[e.ST_AGE], rq, bk, bq, address, tim, kept
+            n, n + count * period, window + period, st[e.ST_AGE], rq, bk, address, tim, kept
         )  # fmt: skip
         count = (end - n) // period
     return count if count * period >= window else 0
@@ -515,13 +508,13 @@ def _shift_times(count: int, cycles: int, period: int, bk: Any, tm: Any, kept: A
             more = tm[row, b] - kept[at]
             if row < e.WANT_ACT and more == cycles:
                 tm[row, b] += far
-            elif row >= e.WANT_AGE and more == period:
-                tm[row, b] += count * period
+            elif row >= e.KEYS and more == period << e.AGE_SHIFT:
+                tm[row, b] += count * more
             at += 1
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
-def _arrivals(age: int, period: int, bk: Any, rq: Any, bq: Any, kept: Any) -> int:
+def _arrivals(age: int, period: int, bk: Any, rq: Any, kept: Any) -> int:
     """Note when the waiting requests of the last period came, by how many came since.
 
     Returns the sum of the times at which all waiting reads came. `age` is the next request's.
@@ -529,21 +522,21 @@ def _arrivals(age: int, period: int, bk: Any, rq: Any, bq: Any, kept: Any) -> in
     walk = kept[H_QUEUED + 1 : H_QUEUED + 4]
     walk[0], walk[1], walk[2] = 0, 0, -1
     total = 0
-    request = _next_queued(walk, bk, rq, bq)
+    request = _next_queued(walk, bk, rq)
     while request >= 0:
         if not rq[request, e.Q_WRITE]:
             total += rq[request, e.Q_AT]
         since = age - rq[request, e.Q_AGE]
         if since <= period:
             kept[kept.shape[0] - since * KEPT_COLUMNS + K_AT] = rq[request, e.Q_AT]
-        request = _next_queued(walk, bk, rq, bq)
+        request = _next_queued(walk, bk, rq)
     return total
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def _advance(
     n: int, count: int, lookup: int, address: Any, st: Any, bk: Any, tm: Any, rk: Any, rq: Any,
-    bq: Any, ft: Any, tim: Any, kept: Any,
+    ft: Any, tim: Any, kept: Any,
 ) -> int:  # fmt: skip
     """Write the state after `count` more periods; returns the requests taken by then."""
     at = kept.shape[0] - KEPT_COLUMNS * rq.shape[0] - st.shape[0]
@@ -561,15 +554,15 @@ def _advance(
         at = kept.shape[0] - (i + 1) * KEPT_COLUMNS
         if not kept[at + K_WRITE]:
             before += kept[at + K_AT]
-    now = _arrivals(st[e.ST_AGE] - count * period, period, bk, rq, bq, kept)
+    now = _arrivals(st[e.ST_AGE] - count * period, period, bk, rq, kept)
     walk = kept[H_QUEUED + 1 : H_QUEUED + 4]
     walk[0], walk[1], walk[2] = 0, 0, -1
     after = np.int64(0)
-    request = _next_queued(walk, bk, rq, bq)
+    request = _next_queued(walk, bk, rq)
     while request >= 0:
         if rq[request, e.Q_AGE] <= kept[H_STAYED]:
             after += 0 if rq[request, e.Q_WRITE] else rq[request, e.Q_AT]
-            request = _next_queued(walk, bk, rq, bq)
+            request = _next_queued(walk, bk, rq)
             continue
         # It takes the place of the one that is `count` periods older; that came at the time
         # of one of the last period, shifted.
@@ -587,7 +580,7 @@ def _advance(
         rq[request, e.Q_KEY] = key
         if not write:
             after += rq[request, e.Q_AT]
-        request = _next_queued(walk, bk, rq, bq)
+        request = _next_queued(walk, bk, rq)
     grown = st[e.ST_LATENCY] - now - old[e.ST_LATENCY] + before
     st[e.ST_LATENCY] += count * grown + after - now
     return taken
@@ -596,13 +589,17 @@ def _advance(
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def look(
     lookup: int, address: Any, is_write: Any, arrival: Any, st: Any, bk: Any, tm: Any, rk: Any,
-    rq: Any, bq: Any, ft: Any, tim: Any, kept: Any,
+    rq: Any, ft: Any, tim: Any, log: Any, kept: Any,
 ) -> int:  # fmt: skip
     """See whether the channel repeats itself, and if so, advance it.
 
-    Returns the number of requests after which to look again.
+    Returns the number of requests after which to look again: all, where the shortcut is out
+    of the question.
     """
     n, total = st[e.ST_NEXTIN], address.shape[0]
+    sleeps = tim[e.T_POWERDOWN] or tim[e.T_SELF]  # by how long nothing came
+    if total < SHORTEST_RUN or log.shape[0] or tim[e.T_TIMEOUT] or sleeps:
+        return total
     if n >= kept[H_END]:
         kept[H_STAGE] = SEARCH
     if kept[H_STAGE] == SEARCH:
@@ -618,14 +615,14 @@ def look(
     if kept[H_STAGE] == SETTLE:
         kept[H_SPAN], kept[H_LEFT] = 0, 1
         kept[H_STAGE] = COMPARE
-        _keep(n, st, bk, tm, rk, rq, bq, kept)
+        _keep(n, st, bk, tm, rk, rq, kept)
         return min(n + kept[H_STEP], kept[H_END])
-    if _is_repeated(n, st, bk, tm, rk, rq, bq, tim, kept):
+    if _is_repeated(n, st, bk, tm, rk, rq, tim, kept):
         kept[H_STAGE] = SETTLE
-        count = _periods(n, lookup, address, is_write, arrival, st, bk, tm, rq, bq, tim, kept)
+        count = _periods(n, lookup, address, is_write, arrival, st, bk, tm, rq, tim, kept)
         if count:
             kept[H_LEFTOUT] += count * (n - kept[H_BASE])
-            n = _advance(n, count, lookup, address, st, bk, tm, rk, rq, bq, ft, tim, kept)
+            n = _advance(n, count, lookup, address, st, bk, tm, rk, rq, ft, tim, kept)
         return min(n + st[e.ST_READS] + st[e.ST_WRITES] + 2 * kept[H_STEP], kept[H_END])
     kept[H_LEFT] -= 1
     if not kept[H_LEFT]:
@@ -634,15 +631,8 @@ def look(
         if kept[H_LEFT] > LONGEST_SPAN:
             kept[H_STAGE] = SETTLE
             return min(n + 4 * LONGEST_SPAN * kept[H_STEP], kept[H_END])
-        _keep(n, st, bk, tm, rk, rq, bq, kept)
+        _keep(n, st, bk, tm, rk, rq, kept)
     return min(n + kept[H_STEP], kept[H_END])
-
-
-@njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
-def _is_plain(address: Any, tim: Any, log: Any) -> bool:
-    """Whether the shortcut is out of the question."""
-    sleeps = tim[e.T_POWERDOWN] or tim[e.T_SELF]  # by how long nothing came
-    return bool(address.shape[0] < SHORTEST_RUN or log.shape[0] or tim[e.T_TIMEOUT] or sleeps)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy", forceinline=True)
@@ -653,67 +643,58 @@ def _begin(kept: Any) -> None:
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def run_default(
     address: Any, is_write: Any, arrival: Any, final: bool, st: Any, bk: Any, tm: Any, rk: Any,
-    rq: Any, bq: Any, fr: Any, ft: Any, tim: Any, log: Any, kept: Any,
+    rq: Any, fr: Any, ft: Any, tim: Any, log: Any, kept: Any,
 ) -> bool:  # fmt: skip
     """As `sfpsim.hardware.dram.engine.run_default`, leaving out what repeats itself."""
-    total = address.shape[0]
-    plain = _is_plain(address, tim, log)
     _begin(kept)
     while True:
-        stop = total
-        if not plain:
-            stop = look(
-                FORWARDING, address, is_write, arrival, st, bk, tm, rk, rq, bq, ft, tim, kept
-            )  # fmt: skip
-        done = e.run_default(
-            address[:stop], is_write[:stop], arrival[:stop], final and stop == total, st, bk, tm,
-            rk, rq, bq, fr, ft, tim, log,
+        stop = look(
+            FORWARDING, address, is_write, arrival, st, bk, tm, rk, rq, ft, tim, log, kept
         )  # fmt: skip
-        if stop == total:
+        ends = stop == address.shape[0]
+        done = e.run_default(
+            address[:stop], is_write[:stop], arrival[:stop], final and ends, st, bk, tm, rk, rq, fr,
+            ft, tim, log,
+        )  # fmt: skip
+        if ends:
             return bool(done)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def run_dramsim3(
     address: Any, is_write: Any, arrival: Any, final: bool, st: Any, bk: Any, tm: Any, rk: Any,
-    rq: Any, bq: Any, fr: Any, ft: Any, tim: Any, log: Any, kept: Any,
+    rq: Any, fr: Any, ft: Any, tim: Any, log: Any, kept: Any,
 ) -> bool:  # fmt: skip
     """As `sfpsim.hardware.dram.engine.run_dramsim3`, leaving out what repeats itself."""
-    total = address.shape[0]
-    plain = _is_plain(address, tim, log)
     _begin(kept)
     while True:
-        stop = total
-        if not plain:
-            stop = look(
-                MERGING, address, is_write, arrival, st, bk, tm, rk, rq, bq, ft, tim, kept
-            )  # fmt: skip
-        done = e.run_dramsim3(
-            address[:stop], is_write[:stop], arrival[:stop], final and stop == total, st, bk, tm,
-            rk, rq, bq, fr, ft, tim, log,
+        stop = look(
+            MERGING, address, is_write, arrival, st, bk, tm, rk, rq, ft, tim, log, kept
         )  # fmt: skip
-        if stop == total:
+        ends = stop == address.shape[0]
+        done = e.run_dramsim3(
+            address[:stop], is_write[:stop], arrival[:stop], final and ends, st, bk, tm, rk, rq, fr,
+            ft, tim, log,
+        )  # fmt: skip
+        if ends:
             return bool(done)
 
 
 @njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
 def run_ramulator(
     address: Any, is_write: Any, arrival: Any, final: bool, st: Any, bk: Any, tm: Any, rk: Any,
-    rq: Any, bq: Any, fr: Any, ft: Any, tim: Any, log: Any, kept: Any,
+    rq: Any, fr: Any, ft: Any, tim: Any, log: Any, kept: Any,
 ) -> bool:  # fmt: skip
     """As `sfpsim.hardware.dram.engine.run_ramulator`, leaving out what repeats itself."""
-    total = address.shape[0]
-    plain = _is_plain(address, tim, log)
     _begin(kept)
     while True:
-        stop = total
-        if not plain:
-            stop = look(
-                MERGING_WRITES, address, is_write, arrival, st, bk, tm, rk, rq, bq, ft, tim, kept
-            )  # fmt: skip
-        done = e.run_ramulator(
-            address[:stop], is_write[:stop], arrival[:stop], final and stop == total, st, bk, tm,
-            rk, rq, bq, fr, ft, tim, log,
+        stop = look(
+            MERGING_WRITES, address, is_write, arrival, st, bk, tm, rk, rq, ft, tim, log, kept
         )  # fmt: skip
-        if stop == total:
+        ends = stop == address.shape[0]
+        done = e.run_ramulator(
+            address[:stop], is_write[:stop], arrival[:stop], final and ends, st, bk, tm, rk, rq, fr,
+            ft, tim, log,
+        )  # fmt: skip
+        if ends:
             return bool(done)

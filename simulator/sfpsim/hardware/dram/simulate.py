@@ -265,8 +265,10 @@ class ChannelState:
         self.bk[:, e.B_ROW] = -1
         self.bk[:, e.B_GROUP] = np.arange(banks) // (d.banks // d.bank_groups)
         self.bk[:, e.B_RANK] = np.arange(banks) // d.banks
-        self.bk[:, e.B_HEAD : e.B_TAIL + 2] = -1
-        self.bk[:, e.B_HIT : e.B_HIT + 2] = -1
+        for chain in (e.B_HEAD, e.B_TAIL):
+            self.bk[:, chain : chain + 3] = -1
+        for kinds in (e.B_HIT, e.B_MISS):
+            self.bk[:, kinds : kinds + 2] = -1
         self.bk[:, e.B_ACTIVE] = -1
         self.tm = np.zeros((e.TM_ROWS, banks), np.int64)
         self.tm[e.WANT_ACT :] = e.FAR
@@ -276,7 +278,6 @@ class ChannelState:
         self.rk[:, e.R_32 : e.R_32 + 32] = LONG_AGO
         places = 2 * d.controller.queue + banks * max(1, d.controller.bank_queue)
         self.rq = np.zeros((places, e.REQUEST_COLUMNS), np.int64)
-        self.bq = np.zeros((banks, d.controller.bank_queue), np.int64)
         self.fr = np.arange(places, dtype=np.int64)
         self.st[e.ST_FREE] = places
         self.ft = np.zeros((2, e.FILTER), np.int64)
@@ -289,7 +290,7 @@ class ChannelState:
     @property
     def arrays(self) -> tuple[I64, ...]:
         """In the order in which the engine takes them."""
-        return self.st, self.bk, self.tm, self.rk, self.rq, self.bq, self.fr, self.ft
+        return self.st, self.bk, self.tm, self.rk, self.rq, self.fr, self.ft
 
 
 class Memory:
