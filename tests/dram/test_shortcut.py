@@ -225,3 +225,97 @@ def test_a_log_has_every_command():
     asleep = msgspec.structs.replace(device, controller=controller)
     assert both_ways(batch, asleep, "default", rng) == 0
     assert both_ways(batch, device, "default", rng) > 0
+
+
+def rounds(device, count, banks=4):
+    """Access numbers of hits that go round the banks; the pattern repeats every `banks`."""
+    bits, number = parts_of(device)
+    i = np.arange(count)
+    bank = i % banks
+    return number(
+        co=i // banks % (1 << bits["co"]), bg=bank & ((1 << bits["bg"]) - 1),
+        ba=bank >> bits["bg"], ro=0 * i,
+    )  # fmt: skip
+
+
+def requests_of(device, at, write, cycle=None):
+    return Requests(
+        address=(at * device.access_bytes).astype(np.uint64),
+        is_write=np.broadcast_to(write, at.shape).astype(np.uint8),
+        cycle=None if cycle is None else cycle.astype(np.uint64),
+    )
+
+
+def all_at_once(device, policy, at, write, cycle=None):
+    batch = requests_of(device, at, write, cycle)
+    return both_ways(batch, device, policy, np.random.default_rng(1), (len(at),))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("sort", ["row", "kind", "address", "late", "early"])
+def test_a_pattern_that_breaks_late(policy, sort):
+    """One request does not fit, at every place in a period."""
+    device = load_device("ddr4-3200-x64")
+    for broken in range(1200, 1220):
+        at, write = rounds(device, 1400), np.zeros(1400, np.int64)
+        cycle = np.arange(1400) * 9
+        if sort == "row":
+            at[broken] += 1 << 20
+        elif sort == "kind":
+            write[broken] = 1
+        elif sort == "address":  # of the one before, and of one that may still wait
+            at[broken], write[broken - 4 :] = at[broken - 4], 1
+        else:
+            cycle[broken:] += 300 if sort == "late" else -5
+        timed = cycle if sort in ("late", "early") else None
+        assert all_at_once(device, policy, at, write, timed) > 0
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("writes", [0, 1])
+def test_a_batch_ends_in_the_middle_of_a_period(policy, writes):
+    device = load_device("lpddr5-6400-x16")
+    for count in range(900, 926):
+        assert all_at_once(device, policy, rounds(device, count, 8), writes) > 0
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("timed", [False, True])
+def test_a_refresh_falls_due_anywhere_in_a_period(policy, timed):
+    device = load_device("ddr4-3200-x64")
+    for trefi in range(2400, 2424):
+        often = msgspec.structs.replace(device, trefi=trefi, trfc=60)
+        at = rounds(often, 1500)
+        assert all_at_once(often, policy, at, 0, np.arange(1500) * 7 if timed else None) > 0
+
+
+@pytest.mark.parametrize("cap", range(500, 508))
+@pytest.mark.parametrize("policy", POLICIES)
+def test_hits_go_past_an_older_request_up_to_the_bound(policy, cap):
+    device = load_device("ddr4-3200-x64")
+    controller = msgspec.structs.replace(device.controller, hit_cap=cap)
+    device = msgspec.structs.replace(device, controller=controller)
+    at = rounds(device, 2000, 1)
+    at[40] += 1 << 20
+    all_at_once(device, policy, at, 0)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("behind", [1, 5, 20, 33, 60, 200])
+def test_reads_of_what_was_written(policy, behind):
+    """Reads follow the writes of their addresses, so that some are answered from the queue."""
+    device = load_device("ddr4-3200-x64")
+    i = np.arange(1600)
+    at = 512 + np.where(i % 2, i // 2, i // 2 - behind)
+    all_at_once(device, policy, at % 1024, i % 2)
+    spread = rounds(device, 1600)
+    again = np.where(i % 8 == 7, np.roll(spread, behind), spread)
+    all_at_once(device, policy, again, i % 8 != 7)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_arrays_of_another_shape_are_an_error(policy):
+    memory = Memory(load_device("ddr4-3200-x64"), policy)
+    memory.channels[0].bk = memory.channels[0].bk[:, :-1].copy()
+    with pytest.raises(ValueError, match="are not those that ChannelState makes"):
+        memory.send(requests_of(memory.device, np.arange(200), 0))
