@@ -260,13 +260,7 @@ COLUMNS = {
 
 def summary_table(lines: Lines) -> str:
     """Return an experiment's summary as a table of Markdown."""
-    float_run = any(line.get("stash_bits") for line in lines)
-    kept = [
-        key for key in COLUMNS
-        if any(line.get(key) for line in lines)
-        and not (float_run and key.startswith("mean_") and not any(
-            "bitpruning" in line["run"] for line in lines))
-    ]  # fmt: skip
+    kept = [key for key in COLUMNS if any(line.get(key) for line in lines)]
     rows = [[COLUMNS[key] for key in kept], ["---"] * len(kept)]
     for line in lines:
         rows.append([_cell(line, key) for key in kept])
