@@ -183,7 +183,7 @@ def test_every_method_trains_every_network_and_leaves_it_whole(network, method, 
         method=method, gamma=0.1, seed=0, learn_epochs=1, relearn_epochs=None, initial_bits=7,
         length_lr=None, history=2, threshold=1e-4, least_bits=0, least_limit=1, weighting="bits",
     )  # fmt: skip
-    attached = learn_lengths.make_method(given, model, task.optimizer)
+    attached = learn_lengths.make_method(given, task, task.optimizer)
     kept = {name: p.detach().clone() for name, p in before.items()}
     for batch in task.batches():
         task.optimizer.zero_grad()
